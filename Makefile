@@ -1,0 +1,85 @@
+# The commands of the README, the hooks and CI. Each one sets up what it needs; a second call costs nothing.
+
+# cpu or gpu: which lock is installed
+DEVICE ?= cpu
+# makes .venv; any of 3.11 to 3.13
+PYTHON ?= python3
+# where `make lock` writes
+LOCKS ?= requirements
+
+# DVC starts stages by name, from PATH; a SHELL of our own makes old versions of make look there too
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+SHELL := bash
+
+# nothing calls home, and pip does not advertise itself
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+# TensorFlow tells warnings and errors alone
+export TF_CPP_MIN_LOG_LEVEL := 2
+# uv trusts the system's certificates, a company's own authority among them
+export UV_SYSTEM_CERTS := 1
+
+ifeq ($(filter cpu gpu,$(DEVICE)),)
+$(error DEVICE is '$(DEVICE)'; it must be cpu or gpu)
+endif
+
+ready := .venv/ready-$(DEVICE)
+lock := requirements/$(DEVICE).lock
+pip := .venv/bin/python -m pip
+
+.DEFAULT_GOAL := help
+.PHONY: help repro ui test test-slow test-all check format lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+repro: $(ready) ## Run the whole line: what has not changed is not run again
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || dvc config --local core.no_scm true
+	trainyard check
+	dvc repro
+
+ui: $(ready) ## Open the runs and the registry in the MLflow UI
+	trainyard ui
+
+test: $(ready) ## Run the fast tests
+	pytest -m "not slow and not fault"
+
+test-slow: $(ready) ## Run the slow tests and those that break things; to have none is no failure
+	pytest -m "slow or fault" || [ $$? -eq 5 ]
+
+test-all: $(ready) ## Run all tests
+	pytest
+
+check: $(ready) ## Check format, lint, types, layers, workflows, locks and the params schema
+	ruff format --check
+	ruff check
+	mypy
+	lint-imports --no-logo --no-cache
+	zizmor --offline --strict-collection --persona auditor --no-progress --quiet .github/workflows
+	scripts/check_lock.sh
+	trainyard schema --check
+
+format: $(ready) ## Format the code, and mend what ruff can mend
+	ruff check --fix-only
+	ruff format
+
+lock: $(ready) ## Compile requirements/*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest releases
+	for device in cpu gpu; do \
+		uv pip compile pyproject.toml --universal --python-version 3.11 --extra $$device --extra dev --quiet $(UPGRADE) \
+			--generate-hashes --no-emit-index-url --no-header --output-file $(LOCKS)/$$device.lock || exit; \
+	done
+
+# uv, in the version and with the hashes of the lock, does in seconds what pip does in minutes; where uv cannot be had or
+# does not reach the index (it does not read pip's configuration), pip installs the same packages.
+$(ready): $(lock) pyproject.toml
+	$(if $(filter-out $(ready),$(wildcard .venv/ready-*)),rm -rf .venv # the packages of the other device)
+	@$(pip) --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) \
+		or sys.exit("error: $(PYTHON) is Python %d.%d, needed is 3.11 to 3.13: make PYTHON=python3.12" % sys.version_info[:2])' \
+		&& $(PYTHON) -m venv .venv; }
+	sed -n '/^uv==/,/[^\\]$$/p' $< | $(pip) install --quiet --require-hashes --requirement /dev/stdin \
+		&& uv pip sync --python .venv/bin/python --require-hashes $< \
+		|| $(pip) install --require-hashes --requirement $<
+	$(pip) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
