@@ -1,0 +1,104 @@
+"""`trainyard <verb> [name]`: one verb a stage, and what people ask for between stages."""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from trainyard import params
+from trainyard.errors import BadInput, TrainyardError
+from trainyard.params import Params
+
+NAMED_STAGES = {
+    "validate": "hold a dataset against its expectations",
+    "prepare": "split a dataset and write what training reads",
+    "backbone": "find the pretrained weights of a model",
+    "train": "fit a model from scratch",
+    "finetune": "fit a model on a pretrained backbone",
+    "evaluate": "ask a model the test split",
+    "register": "log a model to the registry and pass it through the gate",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives its exit code: 2 bad input, 3 training failed, 4 gate refused, 5 environment."""
+    asked = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("trainyard").setLevel(logging.INFO)
+    try:
+        _run(asked)
+    except TrainyardError as error:
+        if asked.debug:
+            raise
+        for line in str(error).splitlines():
+            sys.stderr.write(f"error: {line}\n")
+        return error.exit_code
+    return 0
+
+
+def _run(asked: argparse.Namespace) -> None:
+    if asked.verb == "schema":
+        _schema(check=asked.check)
+        return
+    loaded = params.load()
+    if asked.verb == "check":
+        logging.getLogger(__name__).info(
+            "params.yaml: %d dataset(s), %d model(s), no fault", len(loaded.datasets), len(loaded.models)
+        )
+    elif asked.verb == "report":
+        import_module("trainyard.stages.report").report(loaded)
+    elif asked.verb == "publish":
+        _publish(asked.name, loaded)
+    elif asked.verb == "ui":
+        _ui(asked.port)
+    else:
+        getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(asked.name, loaded)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trainyard", description="From data to a proven model, one stage at a time.")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a refusal")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    for verb, what in NAMED_STAGES.items():
+        verbs.add_parser(verb, help=what).add_argument("name", help="its name in params.yaml")
+    verbs.add_parser("report", help="write the page about all data and models")
+    verbs.add_parser("check", help="check the whole of params.yaml")
+    schema = verbs.add_parser("schema", help="write params.schema.json, by which editors check params.yaml")
+    schema.add_argument("--check", action="store_true", help="only compare it with the one that is there")
+    publish = verbs.add_parser("publish", help="bring the registry up to what the files say")
+    publish.add_argument("name", nargs="?", help="a model; all of them by default")
+    verbs.add_parser("ui", help="open MLflow's pages on this project").add_argument("--port", type=int, default=5000)
+    return parser
+
+
+def _schema(*, check: bool) -> None:
+    text = json.dumps(Params.model_json_schema(), indent=2, sort_keys=True) + "\n"
+    if check:
+        if not params.SCHEMA_FILE.is_file() or params.SCHEMA_FILE.read_text(encoding="utf-8") != text:
+            raise BadInput(f"{params.SCHEMA_FILE}: not what params.py says (run `trainyard schema`)")
+    else:
+        params.SCHEMA_FILE.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _publish(name: str | None, loaded: Params) -> None:
+    from trainyard import tracking
+
+    for model in [name] if name else loaded.models:
+        loaded.model(model)
+        published = tracking.publish(model, loaded)
+        logging.getLogger(__name__).info("%s: version %s of the registry", model, published.version)
+
+
+def _ui(port: int) -> None:
+    from trainyard import tracking
+
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.uri(), "--port", str(port)]
+    subprocess.run(command, check=False, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})  # noqa: S603  # our own arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

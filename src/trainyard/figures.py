@@ -1,0 +1,161 @@
+"""Figures, drawn the same for every model; saved PNGs are the same bytes for the same numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from trainyard import files
+from trainyard.quality.metrics import chosen
+from trainyard.quality.objectives import Objective
+
+Array = NDArray[Any]
+
+INK, ACCENT, SECOND, WRONG = "#3b4252", "#2f6f9f", "#c98a2b", "#b3423a"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG without the name and version of what drew it."""
+    with files.replacing(path) as draft:
+        figure.savefig(draft, format="png", dpi=100, metadata={"Software": None})
+
+
+def learning(history: pd.DataFrame) -> Figure:
+    """Each training metric over the epochs, with that of the validation split; the epoch that was kept is marked."""
+    names = [name for name in map(str, history) if f"val_{name}" in history]
+    figure = Figure(figsize=(4.2 * len(names), 3.2), layout="constrained")
+    kept = history.index[history["kept"] == 1]
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), place + 1)
+        axes.plot(history.index, history[name], color=ACCENT, label="train")
+        axes.plot(history.index, history[f"val_{name}"], color=SECOND, label="validation")
+        for epoch in kept:
+            axes.axvline(epoch, color=INK, linewidth=0.8, linestyle=":", label="kept")
+        _finish(axes, name.replace("_", " "), "epoch", "")
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def answers(objective: Objective, target: Array, answer: Array, classes: Sequence[str]) -> Figure:
+    """What was answered against what is true: a confusion matrix, or numbers against numbers, or errors by horizon."""
+    if objective.classifies:
+        return confusion(target, chosen(answer), classes)
+    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    if objective.name == "forecast" and target.shape[1] > 1:
+        errors = np.abs(target - answer).mean(axis=0)
+        axes.bar(np.arange(1, len(errors) + 1), errors, color=ACCENT)
+        _finish(axes, "mean absolute error by step ahead", "steps ahead", "error")
+        return figure
+    axes.scatter(target.ravel(), answer.ravel(), s=8, alpha=0.5, color=ACCENT, linewidths=0)
+    ends = [min(target.min(), answer.min()), max(target.max(), answer.max())]
+    axes.plot(ends, ends, color=INK, linewidth=0.8)
+    _finish(axes, "answers against truth", "true", "answered")
+    return figure
+
+
+def confusion(target: Array, classes_answered: Array, classes: Sequence[str]) -> Figure:
+    """Counts by true class (rows) and answered class (columns), coloured by the share of the row."""
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (target, classes_answered), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.4 + 0.45 * len(classes)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(classes)):
+        for column in range(len(classes)):
+            if counts[row, column]:
+                ink = "white" if shares[row, column] > 0.6 else INK
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    _finish(axes, "confusion", "answered", "true")
+    return figure
+
+
+def answers_by_row(names: pd.Index, target: Array, answer: Array, classes: Sequence[str]) -> Figure:
+    """Each test row by its answer; the most wrong ones carry their name."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    if classes:
+        sure = (
+            answer[:, 0]
+            if answer.shape[1] == 1
+            else np.take_along_axis(answer, target[:, None].astype(int), axis=1)[:, 0]
+        )
+        wrong = chosen(answer) != target
+        badness = np.where(wrong, np.abs(sure - 0.5) if answer.shape[1] == 1 else 1 - sure, -1)
+        jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(target))
+        places = target + jitter
+        axes.scatter(sure, places, s=10, color=np.where(wrong, WRONG, ACCENT).tolist(), alpha=0.7, linewidths=0)
+        axes.set_yticks(range(len(classes)), classes)
+        what = f"probability of {classes[-1]}" if answer.shape[1] == 1 else "probability of the true class"
+        _finish(axes, "wrong answers in red, by row of the file", what, "true class")
+    else:
+        sure, places = target[:, 0], answer[:, 0] - target[:, 0]
+        badness = np.abs(places)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.scatter(sure, places, s=10, color=ACCENT, alpha=0.6, linewidths=0)
+        _finish(axes, "errors, the greatest by row of the file", "true", "answered - true")
+    for i in np.argsort(-badness, kind="stable")[:8]:
+        if badness[i] > 0:
+            axes.annotate(
+                str(names[i]), (sure[i], places[i]), fontsize=7, color=WRONG, xytext=(2, 2), textcoords="offset points"
+            )
+    return figure
+
+
+def gallery(
+    images: Any, target: Array, answer: Array, classes: Sequence[str], names: pd.Index, most: int = 12
+) -> Figure:
+    """The wrong answers of which the model was surest, then the right ones of which it was least sure."""
+    said = chosen(answer)
+    both = np.concatenate([1 - answer, answer], axis=1) if answer.shape[1] == 1 else answer
+    confidence = both[np.arange(len(said)), said]
+    order = np.lexsort((np.where(said == target, confidence, -confidence), said == target))[:most]
+    columns = min(6, len(order))
+    rows = -(-len(order) // columns)
+    figure = Figure(figsize=(1.5 * columns, 1.9 * rows), layout="constrained")
+    for place, i in enumerate(order):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        picture = images[int(i)]
+        axes.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_axis_off()
+        right = said[i] == target[i]
+        told = f"{classes[said[i]]} {confidence[i]:.2f}" + ("" if right else f"\nis {classes[target[i]]}")
+        axes.set_title(f"{Path(str(names[i])).name}\n{told}", fontsize=6, color=INK if right else WRONG)
+    return figure
+
+
+def forecasts(windows: Array, target: Array, answer: Array, names: pd.Index) -> Figure:
+    """Windows `[n, window]` of the target column, what came after them and what was forecast."""
+    columns = min(3, len(windows))
+    rows = -(-len(windows) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.3 * rows), layout="constrained")
+    for place in range(len(windows)):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        past = np.arange(-windows.shape[1] + 1, 1)
+        ahead = np.arange(target.shape[1] + 1)
+        last = windows[place, -1:]
+        axes.plot(past, windows[place], color=INK, linewidth=1)
+        axes.plot(ahead, np.concatenate([last, target[place]]), color=ACCENT, marker=".", label="came")
+        axes.plot(
+            ahead, np.concatenate([last, answer[place]]), color=WRONG, marker=".", linestyle="--", label="forecast"
+        )
+        _finish(axes, f"after {names[place]}", "", "")
+        axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _finish(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=9, color=INK)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)

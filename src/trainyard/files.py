@@ -1,0 +1,102 @@
+"""Files that are whole or not there: written beside their place, synced, renamed; and the hashes that prove them."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trainyard.errors import BadInput
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Gives a sibling temporary path to write a file or a folder to; on success it takes the place of `target`.
+
+    On an exception nothing is left and `target` stays as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # a sibling: a rename across file systems is no rename
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    draft = scratch / target.name
+    try:
+        yield draft
+        _sync(draft)
+        if target.is_dir() and not target.is_symlink():
+            target.rename(scratch / "old")
+        draft.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Like `replacing`, with the folder made already."""
+    with replacing(target) as draft:
+        draft.mkdir()
+        yield draft
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that is the same bytes for the same value; NaN and infinity are refused with `ValueError`."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that an earlier stage wrote."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: not found (run `dvc repro`, or the stage that writes it, first)") from None
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame with its index; nine significant digits bring every float32 back exactly."""
+    with replacing(path) as draft:
+        frame.to_csv(draft, float_format="%.9g", lineterminator="\n")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(paths: Iterable[Path], base: Path = Path()) -> str:
+    """One SHA-256 over the names (relative to `base`) and the contents of files and of all files in folders."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        for file in sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]:
+            total.update(f"{file.relative_to(base).as_posix()}\0{sha256(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if file.is_dir():
+            _sync_folder(file)
+        else:
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename itself is durable
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,206 @@
+"""Kinds of data, one file each, all of the same shape; `of` finds the one that a dataset block names.
+
+The manifest is what validation, splits, leak audits and per-example scores all speak about: one row an example (a time
+step, for series), the index says where it stands in the data.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trainyard import files
+from trainyard.errors import BadInput
+from trainyard.params import Dataset, Expectation, nearest
+from trainyard.quality.baselines import Baseline
+from trainyard.quality.objectives import OBJECTIVES, Objective
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+
+
+class Rows(Protocol):
+    """What an array is to training: a length and a look-up; windows of a series are cut when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Like an array's."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Like an array's."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One prepared split."""
+
+    raw: Mapping[str, Rows]
+    """What the saved model takes, by input name."""
+    target: Array
+    """As the objective says: int `[n]`, or float32 `[n, 1]` or `[n, horizon]`."""
+    rows: pd.DataFrame
+    """The examples' rows of the manifest, at least their label or time and their group."""
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset: `build/DATASET`."""
+
+    name: str
+    spec: Dataset
+    facts: Mapping[str, Any]
+    """What `prepare` found and the model must know: classes, columns, season."""
+    train: Examples
+    validation: Examples
+    test: Examples
+
+    @property
+    def objective(self) -> Objective:
+        """What is asked of the data."""
+        return OBJECTIVES[self.spec.objective]  # type: ignore[attr-defined]  # every kind has one
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes by their number; none for regression and forecasts."""
+        return list(self.facts.get("classes", []))
+
+    @property
+    def units(self) -> int:
+        """Units of the model's head."""
+        return self.objective.units(self.train.target, len(self.classes))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The layers around the core: what it sees, what it learns, and how its answer comes back to the data's units."""
+
+    inputs: Mapping[str, "keras.KerasTensor"]
+    features: "keras.KerasTensor"
+    answer: Callable[["keras.KerasTensor"], "keras.KerasTensor"] = field(default=lambda output: output)
+    learns: Callable[[Examples], Array] = field(default=lambda examples: examples.target)
+    """What the core learns to give, from the examples' targets."""
+
+    def model(self) -> "keras.Model":
+        """Raw values to features: what is computed once, before the core is trained."""
+        import keras
+
+        return keras.Model(dict(self.inputs), self.features, name="preprocessing")
+
+    def join(self, core: "keras.Model") -> "keras.Model":
+        """Raw values to answers: what is saved and served."""
+        import keras
+
+        return keras.Model(dict(self.inputs), self.answer(core(self.features)), name=core.name)
+
+
+class Kind(Protocol):
+    """What each file in this folder offers."""
+
+    def manifest(self, spec: Any) -> pd.DataFrame:
+        """Read the source; one row an example, with all facts that can be checked. Raises BadInput."""
+
+    def expectations(self, spec: Any, manifest: pd.DataFrame) -> list[Expectation]:
+        """What the kind always expects, beside the user's own."""
+
+    def split(self, spec: Any, manifest: pd.DataFrame, seed: int) -> pd.Series:
+        """Train, validation or test for each row of the manifest. Raises BadInput."""
+
+    def contents(self, spec: Any, manifest: pd.DataFrame) -> pd.Series:
+        """A hash of each example, to find the same one twice."""
+
+    def groups(self, spec: Any, manifest: pd.DataFrame) -> pd.Series | None:
+        """What belongs together, as the user says; None where nothing does."""
+
+    def facts(self, spec: Any, manifest: pd.DataFrame) -> dict[str, Any]:
+        """What the model must know beside the arrays: classes, columns, season."""
+
+    def write(self, spec: Any, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
+        """Write one split into an empty folder, example by example."""
+
+    def read(self, spec: Any, facts: Mapping[str, Any], folder: Path) -> Examples:
+        """Open a split that `write` wrote; the arrays stay on the disk."""
+
+    def decode(self, spec: Any, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
+        """Raw rows, as a user has them, to what the saved model takes, and a name for each answer. Raises BadInput."""
+
+    def preprocessing(self, spec: Any, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
+        """Layers fitted on the training split alone."""
+
+    def compared(self, spec: Any, data: Prepared) -> tuple[Baseline, Baseline]:
+        """The answers on the test split of the naive and of the classical baseline."""
+
+    def mistakes(self, spec: Any, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
+        """The most telling mistakes of the test split."""
+
+
+def of(spec: Dataset) -> Kind:
+    """The kind that a dataset block names."""
+    return cast("Kind", import_module(f"trainyard.kinds.{spec.kind}"))  # type: ignore[attr-defined]  # every kind has one
+
+
+def write_prepared(spec: Dataset, manifest: pd.DataFrame, splits: pd.Series, folder: Path) -> None:
+    """Write `build/DATASET`: a folder a split, and the facts."""
+    kind = of(spec)
+    facts = kind.facts(spec, manifest)
+    files.write_json(folder / "facts.json", facts)
+    for split in ("train", "validation", "test"):
+        (folder / split).mkdir()
+        kind.write(spec, facts, manifest[splits == split], folder / split)
+
+
+def open_prepared(name: str, spec: Dataset, build: Path = Path("build")) -> Prepared:
+    """Open `build/NAME`; the arrays stay on the disk until they are asked for."""
+    folder = build / name
+    facts = files.read_json(folder / "facts.json")
+    kind = of(spec)
+    train, validation, test = (kind.read(spec, facts, folder / split) for split in ("train", "validation", "test"))
+    return Prepared(name, spec, facts, train, validation, test)
+
+
+def class_numbers(labels: Sequence[str] | pd.Series, classes: Sequence[str]) -> NDArray[np.int32]:
+    """Class names to their numbers `[n]`, int32."""
+    return pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int32)
+
+
+def class_names(where: str, labels: pd.Series, objective: str, positive: str | None) -> list[str]:
+    """The classes in the order of their numbers: numbers by value, else by name, `positive` last. Raises BadInput."""
+    names = sorted(labels.unique(), key=lambda name: (0, float(name), name) if _is_number(name) else (1, 0.0, name))
+    if len(names) < 2:
+        raise BadInput(f"{where}: one class only, `{names[0]}` (a classifier takes two or more)")
+    if objective == "binary" and len(names) != 2:
+        raise BadInput(
+            f"{where}: {len(names)} classes (objective binary takes two; `objective: multiclass` takes more)"
+        )
+    if positive is not None:
+        if positive not in names:
+            raise BadInput(f"{where}: no class `{positive}`, named by `positive`; {nearest(positive, names)}")
+        names = [name for name in names if name != positive] + [positive]
+    return names
+
+
+def read_rows(folder: Path) -> pd.DataFrame:
+    """The examples' rows of the manifest, as text, indexed by `example`."""
+    return pd.read_csv(folder / "rows.csv", index_col="example", dtype=str, keep_default_na=False)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return bool(np.isfinite(float(name)))
+    except ValueError:
+        return False

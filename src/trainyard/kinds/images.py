@@ -1,0 +1,210 @@
+"""Images: a folder with one folder a class, of PNG and JPEG files.
+
+Raw is one input `image`, uint8 `[n, height, width, channels]`.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from trainyard import figures, files
+from trainyard.errors import BadInput
+from trainyard.kinds import Array, Examples, Prepared, Preprocessing, class_names, class_numbers, read_rows
+from trainyard.params import Expectation, Images
+from trainyard.quality import baselines, splits
+from trainyard.quality.baselines import Baseline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+MOST_PIXELS = 50_000_000
+MOST_BYTES = 20_000_000
+
+
+def manifest(spec: Images) -> pd.DataFrame:
+    """One row a file: label, group, format, width, height, bytes, sha256; indexed by the path below the folder."""
+    root = Path(spec.path)
+    if not root.is_dir():
+        raise BadInput(f"{root}: not found (expected a folder with one folder a class)")
+    rows = [
+        _describe(spec, root, split, folder, file)
+        for split, folder in _class_folders(spec, root)
+        for file in _files(folder)
+    ]
+    table = pd.DataFrame(rows).set_index("example")
+    return table.drop(columns=[column for column in ("group", "split") if table[column].isna().all()])
+
+
+def expectations(spec: Images, manifest: pd.DataFrame) -> list[Expectation]:
+    """Each image has a label and a size that is an image's."""
+    return [
+        Expectation(column="label", not_null=True),
+        Expectation(column="width", between=(2, None)),
+        Expectation(column="height", between=(2, None)),
+    ]
+
+
+def split(spec: Images, manifest: pd.DataFrame, seed: int) -> pd.Series:
+    """Stratified by class; groups, and files that are equal, stay together."""
+    together = groups(spec, manifest)
+    together = contents(spec, manifest) if together is None else together
+    given = manifest["split"] if spec.split.given else None
+    return splits.draw(manifest["label"], together, spec.split.validation, spec.split.test, given, seed, spec.path)
+
+
+def contents(spec: Images, manifest: pd.DataFrame) -> pd.Series:
+    """The files' hashes."""
+    return manifest["sha256"]
+
+
+def groups(spec: Images, manifest: pd.DataFrame) -> pd.Series | None:
+    """What the user's pattern finds in the file names."""
+    return manifest["group"] if spec.group else None
+
+
+def facts(spec: Images, manifest: pd.DataFrame) -> dict[str, Any]:
+    """Classes, and height, width and channels of all images."""
+    if spec.size is None:
+        sizes = manifest[["height", "width"]].drop_duplicates()
+        if len(sizes) > 1:
+            first, second = sizes.index[:2]
+            shown = ", ".join(
+                f"{example} is {manifest['height'][example]}x{manifest['width'][example]}"
+                for example in (first, second)
+            )
+            raise BadInput(f"{spec.path}: images of {len(sizes)} sizes ({shown}); name the `size` they are brought to")
+        height, width = (int(side) for side in sizes.iloc[0])
+    else:
+        height, width = spec.size
+    classes = class_names(spec.path, manifest["label"], spec.objective, spec.positive)
+    return {"classes": classes, "shape": [height, width, spec.channels]}
+
+
+def write(spec: Images, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
+    """`images.npy` uint8 `[n, height, width, channels]`, filled image by image; `target.npy`; `rows.csv`."""
+    shape = (len(manifest), *facts["shape"])
+    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    for i, example in enumerate(manifest.index):
+        path = Path(spec.path) / example
+        images[i] = _pixels(spec, facts, path.read_bytes(), str(path))
+    images.flush()
+    np.save(folder / "target.npy", class_numbers(manifest["label"], facts["classes"]))
+    files.write_csv(folder / "rows.csv", manifest[[column for column in ("label", "group") if column in manifest]])
+
+
+def read(spec: Images, facts: Mapping[str, Any], folder: Path) -> Examples:
+    """The images stay on the disk."""
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    return Examples({"image": images}, np.load(folder / "target.npy"), read_rows(folder))
+
+
+def decode(spec: Images, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
+    """Rows with a column `image`, the bytes of a PNG or JPEG file each."""
+    if "image" not in table:
+        raise BadInput("no column `image` (the bytes of a PNG or JPEG file) in the rows to answer")
+    pixels = [_pixels(spec, facts, bytes(image), f"row {row}") for row, image in table["image"].items()]
+    return {"image": np.stack(pixels)}, table.index
+
+
+def preprocessing(spec: Images, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
+    """Pixels to [0, 1]."""
+    import keras
+    from keras import layers
+
+    image = keras.Input(tuple(facts["shape"]), dtype="uint8", name="image")
+    return Preprocessing({"image": image}, layers.Rescaling(1 / 255, name="pixels")(image))
+
+
+def compared(spec: Images, data: Prepared) -> tuple[Baseline, Baseline]:
+    """The training targets alone; a linear model on pixels."""
+    train, test = data.train.raw["image"], data.test.raw["image"]
+    naive = baselines.naive(data.objective, data.train.target, len(data.test))
+    return naive, baselines.of_images(data.objective, train, data.train.target, test)
+
+
+def mistakes(spec: Images, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
+    """The wrong answers of which the model was surest, or the right ones of which it was least sure."""
+    return figures.gallery(test.raw["image"], test.target, answer, facts["classes"], test.rows.index)
+
+
+def _class_folders(spec: Images, root: Path) -> Iterator[tuple[str | None, Path]]:
+    for part in [root / split for split in splits.SPLITS if (root / split).is_dir()] if spec.split.given else [root]:
+        folders = sorted(folder for folder in part.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        if not folders:
+            raise BadInput(f"{part}: holds no folders (expected one a class)")
+        for folder in folders:
+            yield part.name if spec.split.given else None, folder
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.name != "Thumbs.db")
+    if not found:
+        raise BadInput(f"{folder}: class folder without images (remove it, or put images in)")
+    for file in found:
+        if not file.is_file() or file.suffix.lower() not in SUFFIXES:
+            raise BadInput(f"{file}: expected PNG or JPEG files only in a class folder")
+    return found
+
+
+def _describe(spec: Images, root: Path, split: str | None, folder: Path, file: Path) -> dict[str, Any]:
+    group = None
+    if spec.group is not None:
+        found = re.search(spec.group, file.name)
+        if found is None or found[1] is None:
+            raise BadInput(f"{file}: the pattern `{spec.group}` of `group` finds nothing in the name")
+        group = f"{folder.name}/{found[1]}"
+    content = file.read_bytes()
+    image = _opened(content, str(file))
+    return {
+        "example": file.relative_to(root).as_posix(),
+        "label": folder.name,
+        "group": group,
+        "split": split,
+        "format": image.format,
+        "width": image.width,
+        "height": image.height,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def _opened(content: bytes, where: str) -> Any:
+    """A decoded Pillow image; raises BadInput. Sizes are looked at before anything is decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    if len(content) > MOST_BYTES:
+        raise BadInput(f"{where}: {len(content)} bytes (at most {MOST_BYTES})")
+    try:
+        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        if image.width * image.height > MOST_PIXELS:
+            raise BadInput(f"{where}: {image.width}x{image.height} pixels (at most {MOST_PIXELS} in all)")
+        image.load()
+    except UnidentifiedImageError:
+        raise BadInput(f"{where}: no readable PNG or JPEG") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{where}: broken image ({error})") from None
+    return image
+
+
+def _pixels(spec: Images, facts: Mapping[str, Any], content: bytes, where: str) -> Array:
+    """The image upright, in the set's size and colours: uint8 `[height, width, channels]`."""
+    from PIL import Image, ImageOps
+
+    height, width, channels = facts["shape"]
+    image = ImageOps.exif_transpose(_opened(content, where))
+    if image.mode.startswith(("I", "F")):  # 16 bits and more: Pillow would clip, not scale
+        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        if spec.size is None:
+            raise BadInput(f"{where}: {image.height}x{image.width} pixels (expected {height}x{width})")
+        bring: Any = {"crop": ImageOps.fit, "pad": ImageOps.pad, "stretch": Image.Image.resize}[spec.resize]
+        image = bring(image, (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, np.uint8).reshape(height, width, channels)

@@ -1,0 +1,262 @@
+"""Series: a CSV file with a time column; forecast the next values of one column from a window of past rows.
+
+Raw is one input `window`, float32 `[n, window, columns]` in the data's units; answers are `[n, horizon]`, in
+the target's.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+
+from trainyard import figures, files
+from trainyard.errors import BadInput
+from trainyard.kinds import Array, Examples, Prepared, Preprocessing, delimited, read_rows
+from trainyard.params import Expectation, Series
+from trainyard.quality import baselines, splits
+from trainyard.quality.baselines import Baseline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+SEASONS = {"s": 60, "min": 60, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "ME": 12, "MS": 12, "QS": 4, "QE": 4}
+"""Rows in a season, by the pandas offset between two rows."""
+
+
+class Windows:
+    """Windows of a series, cut when they are asked for: an array `[n, window, columns]` that needs no room."""
+
+    def __init__(self, values: Array, starts: Array, window: int) -> None:
+        """`values` `[time, columns]`; `starts` `[n]`, the first row of each window."""
+        self.values, self.starts, self.window = values, starts, window
+        self.shape, self.dtype = (len(starts), window, values.shape[1]), values.dtype
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.values[self.starts[index][..., None] + np.arange(self.window)]
+
+
+def manifest(spec: Series) -> pd.DataFrame:
+    """One row a time step: time, row of the file, and the columns, NaN for missing; indexed by the time.
+
+    With `step`, rows that the file leaves out are there, with all values missing.
+    """
+    path = Path(spec.path)
+    cells = delimited.read(path, spec.delimiter)
+    delimited.require(path, cells, [spec.time, *_columns(spec), *spec.where], spec.delimiter)
+    table = _table(spec, cells)
+    if (known := table[spec.target].notna().sum()) < spec.window + spec.horizon:
+        raise BadInput(
+            f"{path}: {known} known value(s) of `{spec.target}`: no future to predict "
+            f"(window {spec.window} + horizon {spec.horizon} take {spec.window + spec.horizon} rows in each split)"
+        )
+    return table
+
+
+def expectations(spec: Series, manifest: pd.DataFrame) -> list[Expectation]:
+    """Every row has its own time."""
+    return [Expectation(column="time", not_null=True, unique=True)]
+
+
+def split(spec: Series, manifest: pd.DataFrame, seed: int) -> pd.Series:
+    """In time order, whatever the seed; a window lies wholly in one split."""
+    parts = pd.Series(splits.in_time(len(manifest), spec.split.validation, spec.split.test), index=manifest.index)
+    for name in splits.SPLITS:
+        if not len(_starts(spec, manifest[parts == name])):
+            raise BadInput(
+                f"{spec.path}: the {name} part has {int((parts == name).sum())} rows and no future to predict "
+                f"(window {spec.window} + horizon {spec.horizon} take {spec.window + spec.horizon} rows without a gap)"
+            )
+    return parts
+
+
+def contents(spec: Series, manifest: pd.DataFrame) -> pd.Series:
+    """The times; values may well come twice."""
+    return manifest["time"].astype(str)
+
+
+def groups(spec: Series, manifest: pd.DataFrame) -> pd.Series | None:
+    """None: time keeps the splits apart."""
+    return None
+
+
+def facts(spec: Series, manifest: pd.DataFrame) -> dict[str, Any]:
+    """Columns, the step between rows and the rows in a season."""
+    step = spec.step or (pd.infer_freq(manifest["time"]) if spec.regular else None)
+    season = spec.season or SEASONS.get((step or "").split("-")[0].lstrip("0123456789"), 1)
+    log.info(
+        "%s: season of %d row(s), %s", spec.path, season, "as params say" if spec.season else f"by the step {step}"
+    )
+    return {"columns": _columns(spec), "step": step, "season": season}
+
+
+def write(spec: Series, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
+    """Float32 `values.npy` `[time, columns]` and `target.npy` `[n, horizon]`, int `starts.npy` `[n]`, `rows.csv`."""
+    starts = _starts(spec, manifest)
+    values = _filled(spec, manifest)
+    ahead = starts[:, None] + spec.window + np.arange(spec.horizon)
+    np.save(folder / "values.npy", values)
+    np.save(folder / "starts.npy", starts)
+    np.save(folder / "target.npy", manifest[spec.target].to_numpy(np.float32)[ahead])
+    last = manifest.index[starts + spec.window - 1]
+    files.write_csv(folder / "rows.csv", pd.DataFrame({"time": last}, index=last.rename("example")))
+
+
+def read(spec: Series, facts: Mapping[str, Any], folder: Path) -> Examples:
+    """Windows over values that stay on the disk; an example is named by the time of its last known row."""
+    values = np.load(folder / "values.npy", mmap_mode="r")
+    windows = Windows(values, np.load(folder / "starts.npy"), spec.window)
+    return Examples({"window": windows}, np.load(folder / "target.npy"), read_rows(folder))
+
+
+def decode(spec: Series, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
+    """Rows as the CSV has them, in time order: one answer for each row that ends a whole window, named by its time."""
+    for column in (spec.time, *_columns(spec)):
+        if column not in table:
+            raise BadInput(f"no column `{column}` in the rows to answer")
+    cells = table.map(lambda cell: "" if pd.isna(cell) else str(cell)).rename_axis("row")
+    rows = _table(spec.model_copy(update={"where": {k: v for k, v in spec.where.items() if k in table}}), cells)
+    values = _filled(spec, rows)
+    ends = np.flatnonzero(_whole(values, spec.window))
+    if not len(ends):
+        raise BadInput(
+            f"{len(table)} rows hold no whole window (expected {spec.window} rows in a row without a missing value)"
+        )
+    return {"window": Windows(values, ends, spec.window)[:]}, rows.index[ends + spec.window - 1]
+
+
+def preprocessing(spec: Series, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
+    """Columns scaled to mean 0 and variance 1; the core learns the change from the window's last value, scaled too."""
+    import keras
+    from keras import layers
+
+    values = np.asarray(_windows(train).values, np.float64)
+    mean, variance = np.nanmean(values, axis=0), np.nanvar(values, axis=0)
+    place = facts["columns"].index(spec.target)
+    scale = float(np.std(train.target - _last(train, place))) or 1.0
+    window = keras.Input((spec.window, len(facts["columns"])), name="window")
+    features = layers.Normalization(mean=mean, variance=np.where(variance > 0, variance, 1))(window)
+    return Preprocessing(
+        {"window": window},
+        features,
+        answer=lambda output: layers.Add()(
+            [layers.Rescaling(scale, name="units")(output), window[:, -1, place : place + 1]]
+        ),
+        learns=lambda examples: (examples.target - _last(examples, place)) / scale,
+    )
+
+
+def compared(spec: Series, data: Prepared) -> tuple[Baseline, Baseline]:
+    """The value one season ago, and exponential smoothing (ETS) fitted on what comes before the test."""
+    place = data.facts["columns"].index(spec.target)
+    parts = [_windows(part) for part in (data.train, data.validation, data.test)]
+    series = np.concatenate([part.values[:, place] for part in parts]).astype(np.float64)
+    known, season = len(series) - len(parts[2].values), data.facts["season"]
+    origins = known + parts[2].starts + spec.window - 1
+    return (
+        Baseline(f"seasonal naive ({season})", baselines.seasonal_naive(series, origins, spec.horizon, season)),
+        Baseline("ETS", baselines.ets(series, known, origins, spec.horizon, season)),
+    )
+
+
+def mistakes(spec: Series, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
+    """The windows with the greatest errors, with what was forecast and what came."""
+    place = facts["columns"].index(spec.target)
+    error = np.abs(test.target - answer).mean(axis=1)
+    worst = np.argsort(-error, kind="stable")[:6]
+    return figures.forecasts(
+        test.raw["window"][worst][..., place], test.target[worst], answer[worst], test.rows.index[worst]
+    )
+
+
+def _columns(spec: Series) -> list[str]:
+    columns = spec.columns or [spec.target]
+    return columns if spec.target in columns else [*columns, spec.target]
+
+
+def _table(spec: Series, cells: pd.DataFrame) -> pd.DataFrame:
+    path = Path(spec.path)
+    for column, value in spec.where.items():
+        cells = cells[cells[column] == value]
+        if cells.empty:
+            raise BadInput(f"{path}: no row has `{value}` in column `{column}`")
+    table = pd.DataFrame(
+        {"time": _times(spec, cells[spec.time]), "row": cells.index.to_numpy(np.float64)}, index=cells.index
+    )
+    for column in _columns(spec):
+        table[column] = delimited.numbers(path, cells[column], spec.missing)
+    late = table["time"].diff() <= pd.Timedelta(0)
+    if late.any():
+        told = cells[spec.time][late].iloc[0]
+        raise BadInput(f"{path}:{delimited.first(late)}: column `{spec.time}`: {told} is not later than the row before")
+    table = _regular(spec, table)
+    return table.set_index(pd.Index(table["time"].map(pd.Timestamp.isoformat), name="example"))
+
+
+def _times(spec: Series, cells: pd.Series) -> pd.Series:
+    times = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
+    bad = times.isna()
+    if bad.any():
+        told = f"{cells[bad].iloc[0]!r} is no time (expected ISO 8601: 2026-01-31, 2026-01-31T12:00)"
+        raise BadInput(f"{spec.path}:{delimited.first(bad)}: column `{spec.time}`: {told}")
+    return times
+
+
+def _regular(spec: Series, table: pd.DataFrame) -> pd.DataFrame:
+    """The table on the grid of `step`; without one, raises BadInput where rows that should be regular are not."""
+    times = table["time"]
+    if spec.step is not None:
+        try:
+            grid = pd.date_range(times.iloc[0], times.iloc[-1], freq=spec.step)
+        except ValueError:
+            raise BadInput(f"{spec.path}: step `{spec.step}` is no pandas offset (h, D, W-SAT, MS ...)") from None
+        off = ~times.isin(grid)
+        if off.any():
+            grid_told = f"the grid of step `{spec.step}` from {times.iloc[0].isoformat()}"
+            told = f"{times[off].iloc[0].isoformat()} is not on {grid_told}"
+            raise BadInput(f"{spec.path}:{delimited.first(off)}: {told}")
+        return table.set_index("time").reindex(grid).rename_axis("time").reset_index()
+    if spec.regular and len(times) > 2 and pd.infer_freq(times) is None:
+        gaps = times.diff()
+        usual = gaps.mode().iloc[0]
+        odd = gaps.notna() & (gaps != usual)
+        told = f"{gaps[odd].iloc[0]} after the row before, elsewhere {usual}"
+        hint = "name the `step`, and rows that are not there count as missing; or say `regular: false`"
+        raise BadInput(f"{spec.path}:{delimited.first(odd)}: {told} ({hint})")
+    return table
+
+
+def _filled(spec: Series, table: pd.DataFrame) -> Array:
+    values = table[_columns(spec)]
+    return (values.ffill(limit=spec.fill) if spec.fill else values).to_numpy(np.float32)
+
+
+def _whole(values: Array, window: int) -> Array:
+    """True for each row from which on `window` rows have no missing value: bool `[time - window + 1]`."""
+    if len(values) < window:
+        return np.zeros(0, bool)
+    missing = np.concatenate([[0], np.cumsum(np.isnan(values).any(axis=1))])
+    return missing[window:] == missing[:-window]
+
+
+def _starts(spec: Series, table: pd.DataFrame) -> Array:
+    """First rows of the windows that are whole and whose answers are known, not filled: int64 `[n]`."""
+    whole = _whole(_filled(spec, table), spec.window)
+    known = _whole(table[[spec.target]].to_numpy(), spec.horizon)[spec.window :]
+    return np.flatnonzero(whole[: len(known)] & known)
+
+
+def _windows(examples: Examples) -> Windows:
+    return cast("Windows", examples.raw["window"])
+
+
+def _last(examples: Examples, place: int) -> Array:
+    windows = _windows(examples)
+    return windows.values[windows.starts + windows.window - 1, place][:, None]

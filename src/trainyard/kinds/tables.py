@@ -1,0 +1,208 @@
+"""Tables: a CSV file, one example a row, numeric and categorical columns.
+
+Raw is one input `[n, 1]` a column: float32 with NaN for missing, or string with "" for missing.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from trainyard import figures, files
+from trainyard.errors import BadInput
+from trainyard.kinds import Array, Examples, Prepared, Preprocessing, class_names, class_numbers, delimited, read_rows
+from trainyard.params import Expectation, Tables
+from trainyard.quality import baselines, splits
+from trainyard.quality.baselines import Baseline
+from trainyard.quality.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+
+def manifest(spec: Tables) -> pd.DataFrame:
+    """The table itself: float64 with NaN, or text with None for missing; indexed by the row of the file."""
+    path = Path(spec.path)
+    cells = delimited.read(path, spec.delimiter)
+    chosen = {"target": [spec.target], "group": [spec.group], "split.given": [spec.split.given]}
+    named = chosen | {"numeric": spec.numeric or [], "categorical": spec.categorical or [], "ignore": spec.ignore}
+    delimited.require(
+        path, cells, [column for columns in named.values() for column in columns if column], spec.delimiter
+    )
+    cells = cells.drop(columns=spec.ignore)
+    table = pd.DataFrame(index=cells.index)
+    for column in map(str, cells):
+        if _is_numeric(spec, cells[column]):
+            table[column] = delimited.numbers(path, cells[column], spec.missing)
+        else:
+            table[column] = cells[column].where(~cells[column].isin(spec.missing), None)
+    unlabelled = table[spec.target].isna()
+    if unlabelled.any():
+        told = f"the target is missing; {unlabelled.sum()} such row(s)"
+        raise BadInput(f"{path}:{delimited.first(unlabelled)}: column `{spec.target}`: {told}")
+    return table
+
+
+def expectations(spec: Tables, manifest: pd.DataFrame) -> list[Expectation]:
+    """The target is known; numeric columns are not wholly missing (else they were no numbers)."""
+    return [Expectation(column=spec.target, not_null=True)]
+
+
+def split(spec: Tables, manifest: pd.DataFrame, seed: int) -> pd.Series:
+    """Stratified by class; groups, and rows that are equal, stay together."""
+    classifies = OBJECTIVES[spec.objective].classifies
+    strata = manifest[spec.target] if classifies else pd.Series("all rows", index=manifest.index, name="stratum")
+    together = groups(spec, manifest)
+    together = contents(spec, manifest) if together is None else together
+    given = manifest[spec.split.given] if spec.split.given else None
+    return splits.draw(strata, together, spec.split.validation, spec.split.test, given, seed, spec.path)
+
+
+def contents(spec: Tables, manifest: pd.DataFrame) -> pd.Series:
+    """What makes two examples the same: all that the model may see."""
+    return (
+        pd.util.hash_pandas_object(manifest[_features(spec, manifest)], index=False)
+        .set_axis(manifest.index)
+        .astype(str)
+    )
+
+
+def groups(spec: Tables, manifest: pd.DataFrame) -> pd.Series | None:
+    """The column that the user names."""
+    return manifest[spec.group] if spec.group else None
+
+
+def facts(spec: Tables, manifest: pd.DataFrame) -> dict[str, Any]:
+    """Classes, and which columns are numbers and which are categories."""
+    features = _features(spec, manifest)
+    numeric = [column for column in features if pd.api.types.is_float_dtype(manifest[column])]
+    categorical = [column for column in features if column not in numeric]
+    log.info(
+        "%s: %d numeric and %d categorical columns, by what most of their cells are",
+        spec.path,
+        len(numeric),
+        len(categorical),
+    )
+    found: dict[str, Any] = {"numeric": numeric, "categorical": categorical}
+    if OBJECTIVES[spec.objective].classifies:
+        found["classes"] = class_names(spec.path, manifest[spec.target], spec.objective, spec.positive)
+    return found
+
+
+def write(spec: Tables, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
+    """`numeric.npy` float32 `[n, columns]`, `categorical.npy` text `[n, columns]`, `target.npy`, `rows.csv`."""
+    np.save(folder / "numeric.npy", manifest[facts["numeric"]].to_numpy(np.float32))
+    np.save(folder / "categorical.npy", manifest[facts["categorical"]].fillna("").to_numpy(np.str_))
+    labels = manifest[spec.target]
+    target = class_numbers(labels, facts["classes"]) if "classes" in facts else labels.to_numpy(np.float32)[:, None]
+    np.save(folder / "target.npy", target)
+    rows = pd.DataFrame({"label": labels}, index=manifest.index.rename("example"))
+    if spec.group:
+        rows["group"] = manifest[spec.group]
+    files.write_csv(folder / "rows.csv", rows)
+
+
+def read(spec: Tables, facts: Mapping[str, Any], folder: Path) -> Examples:
+    """A view `[n, 1]` of each column."""
+    numeric = np.load(folder / "numeric.npy", mmap_mode="r")
+    categorical = np.load(folder / "categorical.npy", mmap_mode="r")
+    raw = {_input(column): numeric[:, i : i + 1] for i, column in enumerate(facts["numeric"])}
+    raw |= {_input(column): categorical[:, i : i + 1] for i, column in enumerate(facts["categorical"])}
+    return Examples(raw, np.load(folder / "target.npy"), read_rows(folder))
+
+
+def decode(spec: Tables, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
+    """Rows as a CSV or a DataFrame has them; more columns than needed do no harm."""
+    raw: dict[str, Array] = {}
+    for column in (*facts["numeric"], *facts["categorical"]):
+        if column not in table:
+            raise BadInput(f"no column `{column}` in the rows to answer")
+        cells = table[column]
+        if column in facts["numeric"]:
+            if not pd.api.types.is_numeric_dtype(cells):
+                cells = delimited.numbers(Path(spec.path), cells.fillna("").astype(str), spec.missing)
+            raw[_input(column)] = cells.to_numpy(np.float32, na_value=np.nan)[:, None]
+        else:
+            text = cells.where(cells.notna() & ~cells.isin(spec.missing), "")
+            raw[_input(column)] = text.to_numpy(np.str_)[:, None]
+    return raw, table.index
+
+
+def preprocessing(spec: Tables, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
+    """Numbers scaled to mean 0 and variance 1, missing ones 0 and told so; categories one-hot, with a place for others."""
+    import keras
+    from keras import layers, ops
+
+    numeric, categorical = facts["numeric"], facts["categorical"]
+    inputs = {name: keras.Input((1,), name=name) for name in map(_input, numeric)}
+    inputs |= {name: keras.Input((1,), dtype="string", name=name) for name in map(_input, categorical)}
+    parts = []
+    if numeric:
+        values = np.concatenate([train.raw[_input(column)][:] for column in numeric], axis=1).astype(np.float64)
+        known = ~np.isnan(values)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, values, 0).sum(axis=0) / count
+        variance = np.where(known, (values - mean) ** 2, 0).sum(axis=0) / count
+        x = (
+            layers.Concatenate()([inputs[_input(column)] for column in numeric])
+            if len(numeric) > 1
+            else inputs[_input(numeric[0])]
+        )
+        scaled = layers.Normalization(mean=mean, variance=np.where(variance > 0, variance, 1))(x)
+        parts.append(ops.where(ops.isnan(x), 0.0, scaled))
+        if not known.all():
+            parts.append(ops.cast(ops.isnan(x), "float32"))
+    for column in categorical:
+        seen = sorted(set(train.raw[_input(column)][:, 0].tolist()))
+        parts.append(layers.StringLookup(vocabulary=seen, output_mode="one_hot")(inputs[_input(column)]))
+    features = layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+    if OBJECTIVES[spec.objective].classifies:
+        return Preprocessing(inputs, features)
+    center, scale = float(train.target.mean()), float(train.target.std()) or 1.0
+    return Preprocessing(
+        inputs,
+        features,
+        answer=layers.Rescaling(scale, center, name="units"),
+        learns=lambda examples: (examples.target - center) / scale,
+    )
+
+
+def compared(spec: Tables, data: Prepared) -> tuple[Baseline, Baseline]:
+    """The training targets alone; logistic regression or gradient boosting."""
+
+    def table(examples: Examples) -> pd.DataFrame:
+        columns = [*data.facts["numeric"], *data.facts["categorical"]]
+        return pd.DataFrame({column: examples.raw[_input(column)][:, 0] for column in columns})
+
+    naive = baselines.naive(data.objective, data.train.target, len(data.test))
+    return naive, baselines.of_table(data.objective, table(data.train), data.train.target, table(data.test))
+
+
+def mistakes(spec: Tables, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
+    """Each test row by its answer, the wrong ones named by their row in the file."""
+    return figures.answers_by_row(test.rows.index, test.target, answer, facts.get("classes", []))
+
+
+def _is_numeric(spec: Tables, cells: pd.Series) -> bool:
+    if cells.name == spec.target:
+        return not OBJECTIVES[spec.objective].classifies
+    if cells.name in (spec.group, spec.split.given, *(spec.categorical or [])):
+        return False
+    return cells.name in (spec.numeric or []) or delimited.share_of_numbers(cells, spec.missing) >= 0.5
+
+
+def _input(column: str) -> str:
+    """The name of a column's input: Keras takes any but one with a slash."""
+    return column.replace("/", "%2F")
+
+
+def _features(spec: Tables, manifest: pd.DataFrame) -> list[str]:
+    features = [column for column in map(str, manifest) if column not in (spec.target, spec.group, spec.split.given)]
+    if not features:
+        raise BadInput(f"{spec.path}: no column is left for the model to see")
+    return features

@@ -1,0 +1,169 @@
+"""Pretrained weights: where they come from, in one order, each choice with its reason."""
+
+import logging
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from importlib.resources import as_file
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainyard.errors import BadInput, EnvironmentFailed
+from trainyard.files import read_json, sha256, write_json
+from trainyard.params import Backbone
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger(__name__)
+
+HOST = ("storage.googleapis.com", 443)
+"""Where `keras.applications` fetches ImageNet weights from."""
+PREFLIGHT_SECONDS = 5.0
+_ONLY = "for version v1, width 0.25 alone"
+PINNED = {"mobilenet_2_5_224_tf_no_top.h5": "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf"}
+"""SHA-256 of files for which Keras checks none."""
+WEIGHTS = "backbone.weights.h5"
+EMBEDDED = "mobilenet-v1-0.25-embedded.weights.h5"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which weights were taken and why."""
+
+    name: str
+    reason: str
+
+
+def resolve(spec: Backbone) -> tuple["keras.Model", Source]:
+    """The network with the weights that `spec.weights` names, and where they came from.
+
+    Raises BadInput for weights that do not fit or are not there, EnvironmentFailed where ImageNet cannot be had.
+    """
+    from trainyard.models.mobilenet import network
+
+    shape = (224, 224, 3)  # the network is convolutional: its weights serve every size
+    match spec.weights:
+        case "none":
+            return network(spec, shape), Source("none", "params ask for a network that is not pretrained")
+        case "embedded":
+            return _embedded(spec), Source("embedded", "params name them")
+        case "imagenet":
+            return _imagenet(spec), Source("imagenet", "params name them")
+        case "auto":
+            return _automatic(spec)
+        case file:
+            return _from_file(spec, Path(file)), Source(Path(file).as_posix(), "params name the file")
+
+
+def _automatic(spec: Backbone) -> tuple["keras.Model", Source]:
+    cached = _cached(spec)
+    if cached or _reachable():
+        try:
+            return _imagenet(spec), Source("imagenet", "in Keras' cache" if cached else "could be fetched")
+        except EnvironmentFailed as error:
+            why = str(error)
+    else:
+        why = f"{HOST[0]} does not answer within {PREFLIGHT_SECONDS:.0f} s and Keras' cache has none"
+    if (spec.version, spec.width) != ("v1", 0.25):
+        raise EnvironmentFailed(
+            f"ImageNet weights: {why}; embedded ones exist {_ONLY} (got {spec.version}, {spec.width})"
+        )
+    return _embedded(spec), Source("embedded", why)
+
+
+def _imagenet(spec: Backbone) -> "keras.Model":
+    from trainyard.models.mobilenet import network
+
+    cached = _cache_file(spec)
+    # Keras checks no hash of these: a file cut short must not be loaded, now or later
+    if cached.is_file() and cached.name in PINNED and sha256(cached) != PINNED[cached.name]:
+        raise EnvironmentFailed(
+            f"{cached}: not the ImageNet weights that Keras publishes (SHA-256 differs); delete the file"
+        )
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # of one read: a stalled download must not hold the line for ever
+    try:
+        return network(spec, (224, 224, 3), "imagenet")
+    except ValueError as error:
+        raise BadInput(f"params.yaml: backbone: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # noqa: BLE001  # Keras lets through whatever the download raised
+        raise EnvironmentFailed(
+            f"ImageNet weights could not be had ({str(error).splitlines()[0][:160]}); try `weights: embedded`"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _embedded(spec: Backbone) -> "keras.Model":
+    if (spec.version, spec.width) != ("v1", 0.25):
+        raise BadInput(f"params.yaml: backbone.weights: embedded ones exist {_ONLY} (got {spec.version}, {spec.width})")
+    with as_file(resources("trainyard.models") / "weights" / EMBEDDED) as path:
+        return _from_file(spec, path)
+
+
+def _from_file(spec: Backbone, path: Path) -> "keras.Model":
+    from trainyard.models.mobilenet import network
+
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: not found (backbone.weights takes auto, imagenet, embedded, none or a file of weights)"
+        )
+    try:
+        return network(spec, (224, 224, 3), str(path))
+    except (ValueError, OSError, KeyError) as error:
+        fit = f"weights of MobileNet {spec.version}, width {spec.width}, without its top"
+        raise BadInput(f"{path}: expected {fit} ({str(error).splitlines()[0][:160]})") from None
+
+
+def _cached(spec: Backbone) -> bool:
+    return _cache_file(spec).is_file()
+
+
+def _cache_file(spec: Backbone) -> Path:
+    """Where Keras keeps the file of 224 pixels; the names are those of its sources."""
+    tenths = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(spec.width)
+    name = {
+        "v1": f"mobilenet_{tenths}_224_tf_no_top.h5",
+        "v2": f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{float(spec.width)}_224_no_top.h5",
+        "v3-small": f"weights_mobilenet_v3_small_224_{float(spec.width)}_float_no_top_v2.h5",
+        "v3-large": f"weights_mobilenet_v3_large_224_{float(spec.width)}_float_no_top_v2.h5",
+    }[spec.version]
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / name
+
+
+def _reachable() -> bool:
+    """True where the host takes a connection in time; in a thread, since the look-up of a name has no time limit."""
+    found = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection(HOST, PREFLIGHT_SECONDS).close()
+            found.set()
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(PREFLIGHT_SECONDS)
+    return found.is_set()
+
+
+def save(network: "keras.Model", source: Source, spec: Backbone, folder: Path) -> None:
+    """Write `backbone.weights.h5`, and `backbone.json` with where it came from and its SHA-256."""
+    path = folder / WEIGHTS
+    network.save_weights(path)
+    about = {"weights": source.name, "version": spec.version, "width": spec.width, "sha256": sha256(path)}
+    write_json(folder / "backbone.json", about)
+
+
+def load(network: "keras.Model", folder: Path) -> None:
+    """Give a network the weights that `save` wrote; raises BadInput where the file is not the one that was written."""
+    about = read_json(folder / "backbone.json")
+    if sha256(folder / WEIGHTS) != about["sha256"]:
+        raise BadInput(
+            f"{folder / WEIGHTS}: its SHA-256 is not the one in backbone.json (run the stage `backbone` again)"
+        )
+    network.load_weights(folder / WEIGHTS)

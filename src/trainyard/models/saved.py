@@ -1,0 +1,84 @@
+"""Saved models: `.keras` files, the same bytes for the same weights, checked when they are written and when loaded."""
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard import files
+from trainyard.errors import BadInput, TrainingFailed
+
+if TYPE_CHECKING:
+    import keras
+
+Floats = NDArray[np.floating]
+
+
+def save(model: "keras.Model", path: Path, sample: Mapping[str, Any]) -> str:
+    """Write `path`, reload it and compare the answers on a raw sample; gives the SHA-256 of the file.
+
+    Raises TrainingFailed where the reloaded model answers otherwise.
+    """
+    import keras
+
+    draft = path.with_suffix(".draft.keras")
+    try:
+        model.save(draft)
+        _normalise(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    reloaded = keras.models.load_model(path, compile=False)
+    if not np.allclose(predict(model, sample), predict(reloaded, sample), rtol=0, atol=1e-5, equal_nan=False):
+        raise TrainingFailed(f"{path}: the saved model does not answer as the trained one (are its answers finite?)")
+    return files.sha256(path)
+
+
+def load(path: Path, sha256: str) -> "keras.Model":
+    """Load a model whose file has this SHA-256; raises BadInput before anything in another file is read."""
+    import keras
+
+    if not path.is_file():
+        raise BadInput(f"{path}: not found (train the model first)")
+    if (found := files.sha256(path)) != sha256:
+        raise BadInput(f"{path}: not the file that was trained (SHA-256 {found[:12]}…, expected {sha256[:12]}…)")
+    return keras.models.load_model(path, compile=False)
+
+
+def predict(model: "keras.Model", raw: Mapping[str, Any], batch_size: int = 256) -> Floats:
+    """The model's answers, float32, to raw values; batch by batch, so that what lies on the disk stays there."""
+    import keras
+
+    count = len(next(iter(raw.values())))
+    answers = []
+    for start in range(0, count, batch_size):
+        batch = {name: keras.ops.convert_to_tensor(values[start : start + batch_size]) for name, values in raw.items()}
+        answers.append(keras.ops.convert_to_numpy(model(batch, training=False)))
+    return np.concatenate(answers)
+
+
+def _normalise(source: Path, target: Path) -> None:
+    """Copy a `.keras` archive without what differs between two equal trainings: dates and memory addresses."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as fixed:
+        for name in sorted(archive.namelist()):
+            content = archive.read(name)
+            if name == "metadata.json":
+                content = json.dumps(
+                    {**json.loads(content), "date_saved": "1980-01-01@00:00:00"}, sort_keys=True
+                ).encode()
+            elif name == "config.json":
+                content = _number_objects(content.decode()).encode()
+            fixed.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+
+
+def _number_objects(config: str) -> str:
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r'("shared_object_id": )(\d+)',
+        lambda found: f"{found[1]}{numbers.setdefault(found[2], len(numbers) + 1)}",
+        config,
+    )

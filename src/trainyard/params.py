@@ -1,0 +1,622 @@
+"""params.yaml as frozen types: what each knob means, its type and its default, in one place.
+
+`load` reads the whole file and refuses what it does not know, with the YAML path and the nearest valid name. The JSON
+Schema of `Params` is committed as params.schema.json, so that editors complete and check the file while it is typed.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from trainyard.errors import BadInput
+from trainyard.keras_names import ACTIVATIONS, ANY_OPTIMIZER, LOSSES, METRICS, OPTIMIZERS, SCHEDULES
+
+PARAMS_FILE = Path("params.yaml")
+SCHEMA_FILE = Path("params.schema.json")
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """The end of a refusal: the nearest valid name, or all of them."""
+    names = sorted(names)
+    close = get_close_matches(str(name), names, n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(names)}"
+
+
+def _known(names: Iterable[str]) -> AfterValidator:
+    names = tuple(names)
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise PydanticCustomError(
+                "unknown_name", "unknown name `{name}`; {hint}", {"name": name, "hint": nearest(name, names)}
+            )
+        return name
+
+    return AfterValidator(check)
+
+
+class Spec(BaseModel):
+    """Base of all blocks: frozen, strict, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, block: Any) -> Any:
+        if isinstance(block, dict) and cls.model_config.get("extra") == "forbid":
+            for key in block:
+                if key not in cls.model_fields:
+                    hint = nearest(key, cls.model_fields)
+                    raise PydanticCustomError(
+                        "unknown_key", "unknown param `{key}`; {hint}", {"key": str(key), "hint": hint}
+                    )
+        return block
+
+
+Activation = Annotated[str, _known(ACTIVATIONS), WithJsonSchema({"enum": list(ACTIVATIONS)})]
+Loss = Annotated[str, _known(LOSSES), WithJsonSchema({"enum": list(LOSSES)})]
+Metric = Annotated[str, _known(METRICS), WithJsonSchema({"enum": list(METRICS)})]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Block = TypeVar("Block")
+
+# === Datasets ===
+
+
+class Expectation(Spec):
+    """One expectation about a column of the manifest; Great Expectations holds the data against it."""
+
+    column: str
+    """Column of the manifest: for tables and series a column of the file; for images `width`, `height`, `label` ..."""
+    between: tuple[float | None, float | None] | None = Field(default=None, strict=False)
+    """Least and greatest value, both allowed; null leaves a side open."""
+    one_of: list[str] | None = None
+    """All values that are allowed."""
+    matches: str | None = None
+    """Regular expression that each value must match."""
+    unique: bool = False
+    """No value twice."""
+    not_null: bool = False
+    """No value missing."""
+
+    @model_validator(mode="after")
+    def _expects_something(self) -> "Expectation":
+        if not (self.between or self.one_of or self.matches or self.unique or self.not_null):
+            raise PydanticCustomError("empty", "expects nothing; add between, one_of, matches, unique or not_null")
+        return self
+
+
+class Split(Spec):
+    """How the examples are shared out; what is in neither validation nor test is for training."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the examples that chooses the best epoch."""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the examples that is asked once, by `evaluate`."""
+    given: str | None = None
+    """The data is split already: for tables the column, for images `folder`, that says train, validation or test.
+    Without a given validation part it is drawn from the training part."""
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise PydanticCustomError("split", "validation and test leave nothing to train on")
+        return self
+
+
+class Dataset(Spec):
+    """What every kind of data has."""
+
+    objectives: ClassVar[tuple[str, ...]] = ()
+    label: ClassVar[str] = "label"
+    """Column of the manifest that holds the answer."""
+
+    path: str
+    """File or folder, relative to the project."""
+    split: Split = Split()
+    audit: Literal["refuse", "warn"] = "refuse"
+    """What to do when the same example, or the same group, is in two splits."""
+    rows: tuple[int, int] = Field(default=(10, 100_000_000), strict=False)
+    """Fewest and most examples that the data may have."""
+    expect: list[Expectation] = []
+    """Expectations beside those that the kind always has."""
+
+
+class Tables(Dataset):
+    """A CSV file, one example a row. Columns are found by name; numeric and categorical ones are told apart."""
+
+    objectives: ClassVar[tuple[str, ...]] = ("binary", "multiclass", "regression")
+
+    kind: Literal["tables"]
+    objective: Literal["binary", "multiclass", "regression"]
+    """binary: sigmoid, binary cross-entropy; multiclass: softmax, categorical cross-entropy; regression: linear,
+    squared error."""
+    target: str
+    """Column of the answer."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """Character between two cells."""
+    positive: str | None = None
+    """binary: the label that counts as 1; by default the last one in sorted order."""
+    numeric: list[str] | None = None
+    """Columns of numbers; by default those in which most cells are numbers."""
+    categorical: list[str] | None = None
+    """Columns of categories; by default those in which most cells are no numbers."""
+    ignore: list[str] = []
+    """Columns that the model must not see."""
+    group: str | None = None
+    """Column that says which rows belong together (a patient, say); a group is wholly in one split."""
+    missing: list[str] = ["", "NA"]
+    """Cells that mean: not known."""
+
+    @property
+    def label(self) -> str:  # type: ignore[override]  # a class constant elsewhere, the user's choice here
+        """Column of the manifest that holds the answer."""
+        return self.target
+
+
+class Images(Dataset):
+    """A folder with one folder a class, of PNG and JPEG files."""
+
+    objectives: ClassVar[tuple[str, ...]] = ("binary", "multiclass")
+
+    kind: Literal["images"]
+    objective: Literal["binary", "multiclass"]
+    """binary: sigmoid, binary cross-entropy; multiclass: softmax, categorical cross-entropy."""
+    size: tuple[Count, Count] | None = Field(default=None, strict=False)
+    """Height and width in pixels that images are brought to; null where all have one size already."""
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    """How an image of another shape is brought to `size`."""
+    channels: Literal[1, 3] = 3
+    """1: grey; 3: colour."""
+    positive: str | None = None
+    """binary: the class that counts as 1; by default the last one in sorted order."""
+    group: str | None = None
+    """Regular expression on the file name; its first group says which images belong together, in one split."""
+
+    @model_validator(mode="after")
+    def _group_is_a_pattern(self) -> "Images":
+        if self.group is not None:
+            try:
+                groups = re.compile(self.group).groups
+            except re.error as error:
+                raise PydanticCustomError(
+                    "pattern", "group is no regular expression: {why}", {"why": str(error)}
+                ) from None
+            if groups < 1:
+                raise PydanticCustomError("pattern", "group has no parentheses: which part of the name is the group?")
+        if self.split.given not in (None, "folder"):
+            raise PydanticCustomError("given", "split.given of images is `folder` (train/, validation/, test/)")
+        return self
+
+
+class Series(Dataset):
+    """A CSV file with a time column: forecast the next values of one column from a window of past rows."""
+
+    objectives: ClassVar[tuple[str, ...]] = ("forecast",)
+    label: ClassVar[str] = "time"
+
+    kind: Literal["series"]
+    objective: Literal["forecast"] = "forecast"
+    """forecast: linear, mean squared error; the head predicts the change from the window's last value."""
+    time: str
+    """Column of the time, ISO 8601."""
+    target: str
+    """Column to forecast."""
+    columns: list[str] | None = None
+    """Columns that the model sees; by default the target alone. The target is always among them."""
+    window: Count
+    """Rows that the model sees."""
+    horizon: Count = 1
+    """Rows ahead that it forecasts, all at once."""
+    step: str | None = None
+    """Time between two rows as a pandas offset (h, D, MS ...); rows that are not there count as missing. By default the
+    rows themselves must be regular."""
+    regular: bool = True
+    """False: take the rows as they come, whatever the time between them."""
+    fill: Annotated[int, Field(ge=0)] = 0
+    """Missing values filled with the last known one, at most this many in a row; windows with others are left out."""
+    season: Count | None = None
+    """Rows in a season, for the naive and the ETS baseline; by default that of `step` (12 for months, 24 for hours)."""
+    where: dict[str, str] = {}
+    """Take only the rows with these values: one station of many, say."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """Character between two cells."""
+    missing: list[str] = ["", "NA"]
+    """Cells that mean: not known."""
+
+    @model_validator(mode="after")
+    def _split_is_in_time(self) -> "Series":
+        if self.split.given is not None:
+            raise PydanticCustomError("given", "a series is split in time; it takes no split.given")
+        return self
+
+
+AnyDataset = Annotated[Tables | Images | Series, Field(discriminator="kind")]
+
+# === Optimizers ===
+
+
+def _known_arguments(block: "Schedule | Optimizer", named: str, valid: Iterable[str]) -> None:
+    for key in block.model_extra or {}:
+        if key not in valid:
+            message = "unknown argument `{key}` of {named}; {hint}"
+            context = {"key": key, "named": named, "hint": nearest(key, valid)}
+            raise PydanticCustomError("unknown_key", cast("Any", message), context)
+
+
+class Schedule(Spec):
+    """A learning rate that changes with the steps, with the arguments that Keras gives it (`decay_steps: 1000` ...)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, _known(SCHEDULES), WithJsonSchema({"enum": list(SCHEDULES)})]
+    """Any of Keras' schedules."""
+
+    @model_validator(mode="after")
+    def _arguments(self) -> "Schedule":
+        _known_arguments(self, self.name, SCHEDULES[self.name])
+        return self
+
+
+class Optimizer(Spec):
+    """Any Keras optimizer with the arguments that Keras gives it (`momentum: 0.9` ...)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, _known(OPTIMIZERS), WithJsonSchema({"enum": list(OPTIMIZERS)})] = "adam"
+    """Any of Keras' optimizers."""
+    learning_rate: Positive | Schedule = 0.001
+    """Step size, or a schedule of it."""
+
+    @model_validator(mode="after")
+    def _arguments(self) -> "Optimizer":
+        _known_arguments(self, self.name, (*OPTIMIZERS[self.name], *ANY_OPTIMIZER))
+        return self
+
+
+# === Models ===
+
+
+class EarlyStopping(Spec):
+    """Stop when the monitored figure no longer gets better."""
+
+    patience: Count
+    """Epochs without a better one."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Change that counts as better."""
+
+
+class Augment(Spec):
+    """Random changes of training images, drawn anew each time; 0 leaves one out."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror images."""
+    rotate: Share = 0.0
+    """Greatest angle, as a share of a full turn."""
+    shift: Share = 0.0
+    """Greatest shift, as a share of height and width."""
+    zoom: Share = 0.0
+    """Greatest change of size."""
+    contrast: Share = 0.0
+    """Greatest change of contrast."""
+    brightness: Share = 0.0
+    """Greatest change of brightness, as a share of full white."""
+    hue: Share = 0.0
+    """Greatest turn of the colours, as a share of the full circle; colour images alone."""
+
+
+class Model(Spec):
+    """What the training of every model has."""
+
+    kinds: ClassVar[tuple[str, ...]] = ()
+
+    dataset: str
+    """Name of a block in `datasets`."""
+    optimizer: Optimizer = Optimizer()
+    """Optimizer and learning rate."""
+    loss: Loss | None = None
+    """Any Keras loss that fits the objective; by default the objective's own."""
+    metrics: list[Metric] = []
+    """Keras metrics shown while training, beside the objective's own."""
+    epochs: Count = 20
+    """Passes over the training split, at most."""
+    batch_size: Count = 32
+    """Examples in a step."""
+    early_stopping: EarlyStopping | None = None
+    """When to stop before `epochs`."""
+    best_epoch: bool = True
+    """Keep the weights of the epoch with the least validation loss, not of the last one."""
+    class_weight: Literal["balanced"] | dict[str, Positive] | None = None
+    """Weight of each class in the loss; balanced: inverse to how often it occurs."""
+
+
+class MLP(Model):
+    """Knobs of `family: mlp`, dense layers."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("tables", "images", "series")
+
+    family: Literal["mlp"]
+    layers: list[Count] = [64, 32]
+    """Units of each hidden layer."""
+    activation: Activation = "relu"
+    """Activation of the hidden layers."""
+    dropout: Share = 0.0
+    """Share of units dropped after each hidden layer."""
+    batch_normalization: bool = False
+    """Normalise before each activation."""
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared weights in the loss."""
+
+
+class CNN(Model):
+    """Knobs of `family: cnn`, convolution and pooling blocks."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("images",)
+
+    family: Literal["cnn"]
+    filters: list[Count] = Field(default=[32, 64], min_length=1)
+    """Filters of each block: convolutions with batch normalisation and activation, then 2x2 max pooling."""
+    convolutions: Count = 1
+    """Convolutions in each block."""
+    kernel: Count = 3
+    """Side of the kernels in pixels."""
+    dense: list[Count] = [64]
+    """Units of each dense layer after the blocks."""
+    pooling: Literal["average", "flatten"] = "average"
+    """How the last block reaches the dense layers: the mean over the image, or every place of it."""
+    activation: Activation = "relu"
+    """Activation of all hidden layers."""
+    dropout: Share = 0.2
+    """Share of units dropped before each dense layer and the head."""
+    augment: Augment = Augment()
+    """Random changes of the training images."""
+
+
+class RNN(Model):
+    """Knobs of `family: rnn`, recurrent layers."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("series",)
+
+    family: Literal["rnn"]
+    cell: Literal["simple", "lstm", "gru"] = "lstm"
+    """Recurrent cell: SimpleRNN, LSTM or GRU."""
+    units: list[Count] = Field(default=[32], min_length=1)
+    """Units of each recurrent layer, stacked."""
+    bidirectional: bool = False
+    """Read the window from both ends."""
+    activation: Activation = "tanh"
+    """Activation of the cells."""
+    dense: list[Count] = []
+    """Units of each dense layer after the recurrent ones, with ReLU."""
+    dropout: Share = 0.0
+    """Share of inputs dropped in each recurrent layer."""
+    recurrent_dropout: Share = 0.0
+    """Share of the recurrent state dropped."""
+
+
+class Backbone(Spec):
+    """A MobileNet without its head."""
+
+    version: Literal["v1", "v2", "v3-small", "v3-large"] = "v1"
+    """Howard et al. 2017; Sandler et al. 2018; Howard et al. 2019."""
+    width: Positive = 1.0
+    """Multiplier of the filters (alpha). ImageNet weights exist for 0.25, 0.5, 0.75 and 1 of v1, 0.35 to 1.4 of v2,
+    0.75 and 1 of v3."""
+    weights: str = "auto"
+    """`imagenet`: Keras' own; `embedded`: those that ship (v1, width 0.25); a file of weights without a head; `auto`:
+    ImageNet where it can be had within seconds, else embedded; `none`: not pretrained."""
+
+
+class Thaw(Spec):
+    """The second phase: the top of the backbone trains too, at a low rate."""
+
+    layers: Annotated[int, Field(ge=0)] = 12
+    """Layers from the top that train; batch normalisation never does. 0 leaves the phase out."""
+    epochs: Annotated[int, Field(ge=0)] = 10
+    """Epochs of the phase, at most."""
+    learning_rate: Positive = 1e-5
+    """Step size of the phase."""
+
+
+class MobileNet(Model):
+    """Knobs of `family: mobilenet`: a new head on frozen features, then the top of the backbone at a low rate."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("images",)
+
+    family: Literal["mobilenet"]
+    backbone: Backbone = Backbone()
+    """Which pretrained network."""
+    dense: list[Count] = []
+    """Units of each dense layer between backbone and head."""
+    activation: Activation = "relu"
+    """Activation of those layers."""
+    dropout: Share = 0.2
+    """Share of units dropped before each dense layer and the head."""
+    augment: Augment = Augment()
+    """Random changes of the training images."""
+    copies: Annotated[int, Field(ge=0)] = 4
+    """Augmented copies of the training images, beside the plain ones, whose frozen features train the head."""
+    thaw: Thaw = Thaw()
+    """The second phase."""
+
+
+AnyTrained = Annotated[MLP | CNN | RNN, Field(discriminator="family")]
+AnyFinetuned = MobileNet  # a union by `family`, as above, when there is a second family to fine-tune
+
+# === The rest ===
+
+
+class Evaluate(Spec):
+    """What a model must show before it can be champion."""
+
+    dataset: str
+    """Name of a block in `datasets`; the same as in the model's own block."""
+    floor: dict[str, float] = {}
+    """Metrics of the test split and the least (for errors: the greatest) value each must reach."""
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    """How much better than the champion, in the mean per-example score, a challenger must surely be."""
+
+
+class Training(Spec):
+    """How all models are trained."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """gpu: refuse to train without one."""
+    determinism: Literal["strict", "fast"] = "strict"
+    """strict: the same bits from the same seed, on the same machine; fast: only the same seed."""
+
+
+class Params(Spec):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Seed of splits, initial weights, batch order, dropout and augmentation."""
+    datasets: dict[str, AnyDataset]
+    """Data, by name."""
+    train: dict[str, AnyTrained] = {}
+    """Models that are trained from scratch, by name."""
+    finetune: dict[str, AnyFinetuned] = {}
+    """Models that are fine-tuned from pretrained weights, by name."""
+    evaluate: dict[str, Evaluate]
+    """Each model's twin: what it is measured on and must reach."""
+    training: Training = Training()
+    """How all models are trained."""
+
+    @property
+    def models(self) -> dict[str, MLP | CNN | RNN | MobileNet]:
+        """All models by name, trained and fine-tuned."""
+        return {**self.train, **self.finetune}
+
+    def model(self, name: str) -> MLP | CNN | RNN | MobileNet:
+        """The model block called `name`; raises BadInput where there is none."""
+        return _named("model", name, self.models)
+
+    def finetuned(self, name: str) -> MobileNet:
+        """The block of `finetune` called `name`; raises BadInput where there is none."""
+        return _named("model to fine-tune", name, self.finetune)
+
+    def dataset(self, name: str) -> AnyDataset:
+        """The dataset block called `name`; raises BadInput where there is none."""
+        return _named("dataset", name, self.datasets)
+
+    def _contradictions(self) -> Iterable[str]:
+        name_pattern = re.compile(r"[a-z0-9][a-z0-9_-]*")
+        for section in ("datasets", "train", "finetune", "evaluate"):
+            for name in getattr(self, section):
+                if not name_pattern.fullmatch(name):
+                    yield f"{section}.{name}: a name is made of small letters, digits, - and _"
+        for name in self.train.keys() & self.finetune.keys():
+            yield f"finetune.{name}: `train` has a model of that name already"
+        for name, model in self.models.items():
+            yield from self._misfits(f"{'train' if name in self.train else 'finetune'}.{name}", name, model)
+        for name in self.evaluate.keys() - self.models.keys():
+            yield f"evaluate.{name}: there is no model `{name}` in train or finetune; {nearest(name, self.models)}"
+
+    def _misfits(self, where: str, name: str, model: Model) -> Iterable[str]:
+        dataset = self.datasets.get(model.dataset)
+        if dataset is None:
+            yield f"{where}.dataset: no dataset is called `{model.dataset}`; {nearest(model.dataset, self.datasets)}"
+        elif dataset.kind not in model.kinds:
+            takes = " or ".join(model.kinds)
+            yield f"{where}.dataset: `{model.dataset}` is of kind {dataset.kind}; this family takes {takes}"
+        elif dataset.objective in ("regression", "forecast") and model.class_weight is not None:
+            yield f"{where}.class_weight: `{model.dataset}` has no classes (objective {dataset.objective})"
+        if name not in self.evaluate:
+            yield f"evaluate.{name}: missing; {where} needs its twin there, `{name}: {{dataset: {model.dataset}}}`"
+        elif (other := self.evaluate[name].dataset) != model.dataset:
+            yield f"evaluate.{name}.dataset: `{other}`, but the model is trained on `{model.dataset}`"
+
+
+def _named(what: str, name: str, blocks: dict[str, Block]) -> Block:
+    if name not in blocks:
+        raise BadInput(f"{PARAMS_FILE}: there is no {what} `{name}`; {nearest(name, blocks)}")
+    return blocks[name]
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the whole of params.yaml; raises BadInput with one line for each fault."""
+    try:
+        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: not found (run from the project's folder)") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadInput(f"{path}:{line}: no valid YAML: {str(error.problem).splitlines()[0]}") from None
+    except YAMLError as error:
+        raise BadInput(f"{path}: no valid YAML: {str(error).splitlines()[0]}") from None
+    return parse(raw, path)
+
+
+def parse(raw: Any, path: Path = PARAMS_FILE) -> Params:
+    """Check params that are read already (a mapping, as YAML gives it)."""
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path}: expected a mapping with datasets, train, evaluate ..., got {type(raw).__name__}")
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput("\n".join(f"{path}: {line}" for line in _lines(error, raw))) from None
+    if faults := list(params._contradictions()):
+        raise BadInput("\n".join(f"{path}: {line}" for line in faults))
+    return params
+
+
+def _lines(error: ValidationError, raw: Any) -> list[str]:
+    faults = [(_yaml_path(fault, raw), fault) for fault in error.errors(include_url=False)]
+    # a union reports every branch: where one names the fault, "not a number" and "not a mapping" say nothing more
+    told = [where for where, fault in faults if fault["type"] not in ("float_type", "model_type")]
+    return [
+        f"{where}: {_message(fault)}"
+        for where, fault in faults
+        if fault["type"] not in ("float_type", "model_type") or not any(other.startswith(where) for other in told)
+    ]
+
+
+def _yaml_path(fault: ErrorDetails, raw: Any) -> str:
+    """The path as it stands in the file; pydantic's own holds the tags of unions too."""
+    parts: list[str] = []
+    node: Any = raw
+    for part in fault["loc"]:
+        if (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        ):
+            node = node[part]
+        elif part != fault["loc"][-1] or fault["type"] != "missing":
+            continue
+        parts.append(str(part))
+    context = fault.get("ctx", {})
+    if fault["type"] == "unknown_key":
+        parts.append(context["key"])
+    elif fault["type"] == "union_tag_invalid":
+        parts.append(context["discriminator"].strip("'"))
+    return ".".join(parts) or "the whole file"
+
+
+def _message(fault: ErrorDetails) -> str:
+    if fault["type"] == "missing":
+        return "missing"
+    if fault["type"] == "union_tag_invalid":
+        names = [tag.strip("' ") for tag in fault["ctx"]["expected_tags"].split(",")]
+        return f"unknown name `{fault['ctx']['tag']}`; {nearest(fault['ctx']['tag'], names)}"
+    if fault["type"] == "union_tag_not_found":
+        return f"{fault['ctx']['discriminator']} is missing"
+    if fault["type"] == "literal_error":
+        names = re.findall(r"'([^']+)'", fault["ctx"]["expected"]) or [fault["ctx"]["expected"]]
+        return f"unknown name `{fault['input']}`; {nearest(fault['input'], names)}"
+    if fault["type"] in ("unknown_key", "unknown_name") or not _is_scalar(fault["input"]):
+        return fault["msg"][:1].lower() + fault["msg"][1:]
+    return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, got {fault['input']!r}"
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | bool) or (isinstance(value, float) and not math.isnan(value))

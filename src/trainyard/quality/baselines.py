@@ -1,0 +1,122 @@
+"""What a model must beat to be worth anything: a naive answer, and a classical method that takes seconds.
+
+Answers have the shapes of `objectives`.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trainyard.quality.objectives import Objective
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+MOST_ROWS = 5000
+"""Training examples that a classical classifier of images takes at most: more change little and take minutes."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The answers of something simpler."""
+
+    name: str
+    answer: Floats
+
+
+def naive(objective: Objective, target: Array, n: int) -> Baseline:
+    """The answers of someone who knows the training targets alone."""
+    return Baseline("shares of the classes" if objective.classifies else "mean", objective.naive(target, n))
+
+
+def of_table(objective: Objective, table: pd.DataFrame, target: Array, asked: pd.DataFrame) -> Baseline:
+    """Logistic regression for classes, gradient boosting for numbers, from tables of float and text columns.
+
+    Numbers are scaled, missing ones take the median; categories are one-hot.
+    """
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    numbers = list(table.select_dtypes("number"))
+    others = [column for column in table if column not in numbers]
+    scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = make_column_transformer((scaled, numbers), (one_hot, others))
+    if objective.classifies:
+        model = make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(table, target)
+        return Baseline("logistic regression", _probabilities(objective, model.predict_proba(asked)))
+    model = make_pipeline(columns, HistGradientBoostingRegressor(random_state=0)).fit(table, target[:, 0])
+    return Baseline("gradient boosting", model.predict(asked)[:, None])
+
+
+def of_images(objective: Objective, images: Any, target: Array, asked: Any) -> Baseline:
+    """Logistic regression on pixels, of images brought to 32 pixels a side at most."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    picks = np.sort(np.random.default_rng(0).permutation(len(images))[:MOST_ROWS])
+    # stronger regularisation than the default: there are more pixels than images
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 200 steps are enough for a baseline, converged or not
+        model.fit(_pooled(images[picks]), target[picks])
+    return Baseline("linear model on pixels", _probabilities(objective, model.predict_proba(_pooled(asked[:]))))
+
+
+def seasonal_naive(series: Floats, origins: Array, horizon: int, season: int) -> Floats:
+    """The last known value of the same place in the season: `[n, horizon]`.
+
+    `series` `[time]` with NaN for missing, `origins` `[n]` the last known row of each example. Where that value is
+    missing, one season earlier and so on; where none is known, the last value.
+    """
+    ahead = np.arange(1, horizon + 1)
+    place = origins[:, None] + ahead - season * -(-ahead // season)
+    answer = np.where(place >= 0, series[np.maximum(place, 0)], np.nan)
+    while np.isnan(answer).any() and (place >= season).any():
+        place = place - season
+        answer = np.where(np.isnan(answer) & (place >= 0), series[np.maximum(place, 0)], answer)
+    return np.where(np.isnan(answer), series[origins][:, None], answer)
+
+
+def ets(series: Floats, known: int, origins: Array, horizon: int, season: int) -> Floats:
+    """Exponential smoothing with a damped trend and, where two seasons are known, an additive season: `[n, horizon]`.
+
+    Hyndman et al., Forecasting with Exponential Smoothing, 2008, in the state space form of statsmodels. Its parameters
+    are fitted on the last 2,000 of the first `known` rows; the forecasts then use all rows up to each origin.
+    """
+    from statsmodels.tsa.statespace.exponential_smoothing import ExponentialSmoothing
+
+    seasonal = season if 1 < season <= 60 and known >= 2 * season else None
+    shape = {"trend": True, "damped_trend": True, "seasonal": seasonal}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fit that stops early is a weaker baseline, not a fault of the user's
+        fitted = ExponentialSmoothing(series[max(0, known - 2000) : known], **shape).fit(disp=False, maxiter=50)
+        smoothed = ExponentialSmoothing(series, **shape).filter(fitted.params)
+    transition, design = smoothed.model.ssm["transition"], smoothed.model.ssm["design"]
+    states = smoothed.predicted_state[:, origins + 1]  # the state that the rows up to the origin foretell
+    answer = np.empty((len(origins), horizon))
+    for step in range(horizon):
+        answer[:, step] = (design @ states)[0]
+        states = transition @ states
+    return answer
+
+
+def _probabilities(objective: Objective, both: Floats) -> Floats:
+    return both[:, 1:] if objective.name == "binary" else both
+
+
+def _pooled(images: Array) -> Floats:
+    n, height, width, channels = images.shape
+    by, across = -(-height // 32), -(-width // 32)
+    cut = images[:, : height // by * by, : width // across * across]
+    pooled = cut.reshape(n, height // by, by, width // across, across, channels).mean(axis=(2, 4), dtype=np.float32)
+    return pooled.reshape(n, -1)

@@ -1,0 +1,80 @@
+"""What a model is worth: metrics with intervals, per-example scores, and the difference from the baselines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trainyard.quality import intervals
+from trainyard.quality.baselines import Baseline
+from trainyard.quality.intervals import Draws
+from trainyard.quality.objectives import Objective
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+
+def draws(objective: Objective, rows: pd.DataFrame, target: Array, seed: int) -> Draws:
+    """Bootstrap draws of the test rows: by group where there are groups, by blocks in time for forecasts.
+
+    A block is as long as the forecast reaches, and at least the cube root of the rows (the rate at which blocks should
+    grow; Hall, Horowitz & Jing, 1995).
+    """
+    block = max(target.shape[1], round(len(rows) ** (1 / 3))) if objective.name == "forecast" else 1
+    return intervals.draws(len(rows), seed, rows.get("group"), block)
+
+
+def metrics(
+    objective: Objective, target: Array, answer: Floats, naive: Baseline, classical: Baseline, sample: Draws
+) -> dict[str, Any]:
+    """As it stands in metrics.json: metrics with intervals, the baselines' metrics, and the paired differences."""
+    score = objective.score(target, answer)
+    found = intervals.of_metrics(objective.metrics, target, answer, sample)
+    result: dict[str, Any] = {"objective": objective.name, "examples": len(target)}
+    result["test"] = {name: interval.as_dict() for name, interval in found.items()}
+    for which, baseline in [("naive", naive), ("classical", classical)]:
+        values = {name: _known(metric(target, baseline.answer)) for name, metric in objective.metrics.items()}
+        result[which] = {"name": baseline.name, **values}
+        difference = intervals.of_mean(score - objective.score(target, baseline.answer), sample)
+        result[f"better_than_{which}"] = difference.as_dict()
+    return result
+
+
+def scores(
+    objective: Objective,
+    classes: Sequence[str],
+    rows: pd.DataFrame,
+    target: Array,
+    answer: Floats,
+    naive: Baseline,
+    classical: Baseline,
+) -> pd.DataFrame:
+    """As it stands in scores.csv: a row a test example, with its answers and the scores of model and baselines."""
+    table = rows.copy()
+    if not objective.classifies:
+        for name, values in zip(_names("target", target.shape[1]), target.T, strict=True):
+            table[name] = values
+    for name, values in named_answers(objective, classes, answer).items():
+        table[name] = values
+    table["score"] = objective.score(target, answer)
+    table["naive_score"] = objective.score(target, naive.answer)
+    table["classical_score"] = objective.score(target, classical.answer)
+    return table
+
+
+def named_answers(objective: Objective, classes: Sequence[str], answer: Floats) -> dict[str, Floats]:
+    """Answers as columns: `p_CLASS`, a probability for each class, or `answer`, or `answer_1` ... `answer_HORIZON`."""
+    if objective.name == "binary":
+        return {f"p_{classes[0]}": 1 - answer[:, 0], f"p_{classes[1]}": answer[:, 0]}
+    names = [f"p_{name}" for name in classes] if objective.classifies else _names("answer", answer.shape[1])
+    return dict(zip(names, answer.T, strict=True))
+
+
+def _names(what: str, count: int) -> list[str]:
+    return [what] if count == 1 else [f"{what}_{i + 1}" for i in range(count)]
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 6)

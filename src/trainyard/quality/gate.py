@@ -1,0 +1,75 @@
+"""The gate of `register`: may this model be champion? Each check says its figures and its reason in words."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.quality import intervals
+from trainyard.quality.intervals import Draws
+from trainyard.quality.objectives import Objective
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was asked of the model."""
+
+    name: str
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks; the model may be champion if every one passed."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True where no check failed."""
+        return all(check.passed for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in verdict.json."""
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+
+def floors(objective: Objective, values: Mapping[str, float], floor: Mapping[str, float]) -> list[Check]:
+    """Each metric that params name must reach its floor (errors: must not exceed it)."""
+    checks = []
+    for metric, bound in floor.items():
+        value, passed = values[metric], objective.reaches(metric, values[metric], bound)
+        word = "at most" if metric in objective.lower_is_better else "at least"
+        checks.append(
+            Check(f"floor {metric}", passed, f"{value:.4g} {'is' if passed else 'is not'} {word} {bound:.4g}")
+        )
+    return checks
+
+
+def better_than_naive(scores: Floats, naive: Floats, sample: Draws) -> Check:
+    """The mean per-example score must be surely above that of the naive baseline, on the same rows."""
+    difference = intervals.of_mean(scores - naive, sample)
+    passed = difference.low > 0
+    return Check(
+        "better than naive",
+        passed,
+        f"mean score differs by {difference}; its lower end {'is' if passed else 'is not'} above 0",
+    )
+
+
+def better_than_champion(scores: Floats, champion: Floats | None, margin: float, sample: Draws) -> Check:
+    """The mean per-example score must surely be above the champion's by more than the margin: a tie keeps the champion.
+
+    `champion` holds the champion's scores on the same rows, None where there is no champion.
+    """
+    if champion is None:
+        return Check("better than the champion", True, "there is no champion")
+    difference = intervals.of_mean(scores - champion, sample)
+    passed = difference.low > margin
+    told = f"on the same {len(scores)} rows the mean score differs by {difference}; its lower end"
+    return Check("better than the champion", passed, f"{told} {'is' if passed else 'is not'} above {margin:.4g}")

@@ -1,0 +1,104 @@
+"""Metrics of answers against targets; the shapes are those of `objectives`. Fast, since intervals call them often.
+
+Definitions as in scikit-learn, which the tests compare them with; where a metric is not defined (an AUC of one class)
+it is NaN.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+
+def chosen(answer: Floats) -> NDArray[np.intp]:
+    """The class `[n]` that probabilities `[n, 1]` (of class 1) or `[n, classes]` speak for."""
+    return (answer[:, 0] >= 0.5).astype(np.intp) if answer.shape[1] == 1 else answer.argmax(axis=1)
+
+
+def accuracy(target: Array, answer: Floats) -> float:
+    """Share of examples whose most probable class is the right one."""
+    return float(np.mean(chosen(answer) == target))
+
+
+def precision(target: Array, answer: Floats) -> float:
+    """Share of right ones among the examples said to be 1; 0 where none is."""
+    said = chosen(answer) == 1
+    return float(np.mean(target[said] == 1)) if said.any() else 0.0
+
+
+def recall(target: Array, answer: Floats) -> float:
+    """Share of the examples that are 1 which are said to be 1; 0 where none is."""
+    true = target == 1
+    return float(np.mean(chosen(answer)[true] == 1)) if true.any() else 0.0
+
+
+def f1(target: Array, answer: Floats) -> float:
+    """Harmonic mean of precision and recall."""
+    return float(_f1_by_class(target, chosen(answer), 2)[1])
+
+
+def balanced_accuracy(target: Array, answer: Floats) -> float:
+    """Mean recall over the classes that occur."""
+    right = np.bincount(target[chosen(answer) == target].astype(np.intp), minlength=answer.shape[1])
+    all_of = np.bincount(target.astype(np.intp), minlength=answer.shape[1])
+    return float(np.mean(right[all_of > 0] / all_of[all_of > 0]))
+
+
+def macro_f1(target: Array, answer: Floats) -> float:
+    """Mean F1 over the classes that occur or are answered."""
+    classes = chosen(answer)
+    occurs = np.isin(np.arange(answer.shape[1]), np.concatenate([target.astype(np.intp), classes]))
+    return float(np.mean(_f1_by_class(target, classes, answer.shape[1])[occurs]))
+
+
+def auc(target: Array, answer: Floats) -> float:
+    """Area under the receiver operating characteristic, by ranks (Mann-Whitney)."""
+    positives = int(np.sum(target == 1))
+    negatives = len(target) - positives
+    if not positives or not negatives:
+        return float("nan")
+    ranks = rankdata(answer[:, 0])
+    return float((ranks[target == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def log_loss(target: Array, answer: Floats) -> float:
+    """Mean negative natural logarithm of the probability given to the right class, clipped at float32 resolution."""
+    probability = (
+        np.where(target == 1, answer[:, 0], 1 - answer[:, 0]) if answer.shape[1] == 1 else _of_target(target, answer)
+    )
+    return float(-np.log(np.clip(probability, np.finfo(np.float32).eps, 1)).mean())
+
+
+def brier(target: Array, answer: Floats) -> float:
+    """Mean squared distance between the probability of 1 and the truth."""
+    return float(np.mean((answer[:, 0] - (target == 1)) ** 2))
+
+
+def mae(target: Array, answer: Floats) -> float:
+    """Mean absolute error, in the target's units."""
+    return float(np.mean(np.abs(target - answer)))
+
+
+def rmse(target: Array, answer: Floats) -> float:
+    """Root of the mean squared error, in the target's units."""
+    return float(np.sqrt(np.mean((target - answer) ** 2)))
+
+
+def r2(target: Array, answer: Floats) -> float:
+    """Share of the target's variance that is explained; NaN for a constant target."""
+    spread = np.sum((target - target.mean(axis=0)) ** 2)
+    return float(1 - np.sum((target - answer) ** 2) / spread) if spread > 0 else float("nan")
+
+
+def _of_target(target: Array, answer: Floats) -> Floats:
+    return np.take_along_axis(answer, target.astype(np.intp)[:, None], axis=1)[:, 0]
+
+
+def _f1_by_class(target: Array, classes: NDArray[np.intp], count: int) -> Floats:
+    right = np.bincount(classes[classes == target], minlength=count)
+    total = np.bincount(classes, minlength=count) + np.bincount(target.astype(np.intp), minlength=count)
+    return 2 * right / np.maximum(total, 1)

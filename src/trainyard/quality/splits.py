@@ -1,0 +1,81 @@
+"""Which example is for training, which for choosing the epoch, which for the test."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trainyard.errors import BadInput
+
+TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+
+
+def draw(
+    strata: pd.Series,
+    groups: pd.Series,
+    validation: float,
+    test: float,
+    given: pd.Series | None,
+    seed: int,
+    where: str,
+) -> pd.Series:
+    """Split by strata and groups, or as `given`; a given split without validation gets one out of its training part.
+
+    Raises BadInput, beginning with `where`.
+    """
+    if given is None:
+        return stratified(strata, groups, {VALIDATION: validation, TEST: test}, seed, where)
+    given = given.astype(object)
+    strange = given[~given.isin(SPLITS)]
+    if len(strange):
+        raise BadInput(f"{where}: {strange.index[0]}: split `{strange.iloc[0]}` (expected train, validation or test)")
+    if lacking := {TRAIN, TEST} - set(given):
+        raise BadInput(f"{where}: nothing is given as {' or '.join(sorted(lacking))}")
+    if VALIDATION not in set(given):
+        training = given == TRAIN
+        given[training] = stratified(strata[training], groups[training], {VALIDATION: validation}, seed, where)
+    return given
+
+
+def stratified(strata: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int, where: str) -> pd.Series:
+    """Draw `shares` of every stratum, group by group, so that a group is wholly in one split; the rest is for training.
+
+    A group that spans strata counts for the one it has most of. Raises BadInput, beginning with `where`, when a stratum
+    has fewer groups than there are splits.
+    """
+    sizes = groups.groupby(groups, sort=True).size()
+    stratum_of = strata.groupby(groups, sort=True).agg(_commonest)
+    rng = np.random.default_rng(seed)
+    split_of = pd.Series(TRAIN, index=sizes.index, dtype=object)
+    for stratum, members in stratum_of.groupby(stratum_of, sort=True):
+        if len(members) <= len(shares):
+            told = f"{strata.name} `{stratum}` has {len(members)} example(s) that are neither equal nor of one group"
+            raise BadInput(f"{where}: {told} (a split in {len(shares) + 1} takes at least {len(shares) + 1})")
+        order = rng.permutation(members.index.to_numpy())
+        ends = _ends(sizes[order].to_numpy(), list(shares.values()))
+        for split, start, end in zip(shares, [0, *ends], ends, strict=False):
+            split_of[order[start:end]] = split
+    return groups.map(split_of)
+
+
+def in_time(n: int, validation: float, test: float) -> NDArray[Any]:
+    """First the training part, then validation, then test, of n rows in time order."""
+    splits = np.full(n, TRAIN, dtype=object)
+    splits[round(n * (1 - validation - test)) :] = VALIDATION
+    splits[round(n * (1 - test)) :] = TEST
+    return splits
+
+
+def _commonest(labels: pd.Series) -> Any:
+    return labels.value_counts().sort_index().idxmax()
+
+
+def _ends(sizes: NDArray[Any], shares: list[float]) -> list[int]:
+    """Where each share of the groups ends: nearest to its part of the examples, with one group each and for the rest."""
+    filled = np.cumsum(sizes)
+    ends: list[int] = []
+    for i, wanted in enumerate(np.cumsum(shares) * filled[-1]):
+        nearest = int(np.abs(filled - wanted).argmin()) + 1
+        ends.append(min(max(nearest, (ends[-1] if ends else 0) + 1), len(sizes) - (len(shares) - i)))
+    return ends

@@ -1,0 +1,55 @@
+"""Stage `evaluate`: ask a model the test split, once, beside a naive and a classical baseline.
+
+In:   models/MODEL, build/DATASET
+Out:  reports/models/MODEL/{metrics.json, scores.csv, learning.csv, learning.png, answers.png, mistakes.png}
+Exit: 2 a model that is not the one that was trained, or is not there
+"""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from trainyard import figures, files, kinds
+from trainyard.params import Params
+from trainyard.quality import evaluation
+from trainyard.training import device
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(name: str, params: Params) -> None:
+    """Write what `models/NAME` is worth to `reports/models/NAME`."""
+    spec = params.model(name)
+    data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
+    kind = kinds.of(data.spec)
+    model, report = Path("models") / name, Path("reports/models") / name
+    device.start(params.training, params.seed)
+    from trainyard.models import saved  # Keras, and TensorFlow below it, only once the device is chosen
+
+    about = files.read_json(model / "model.json")
+    answer = saved.predict(saved.load(model / "model.keras", about["sha256"]), data.test.raw)
+    naive, classical = kind.compared(data.spec, data)
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target, params.seed)
+    metrics = evaluation.metrics(data.objective, data.test.target, answer, naive, classical, sample)
+    scores = evaluation.scores(data.objective, data.classes, data.test.rows, data.test.target, answer, naive, classical)
+    history = pd.read_csv(model / "history.csv", index_col="epoch")
+
+    files.write_json(report / "metrics.json", {"model": name, "dataset": spec.dataset, **metrics})
+    files.write_csv(report / "scores.csv", scores)
+    files.write_csv(report / "learning.csv", history[["loss", "val_loss"]])
+    figures.save(figures.learning(history), report / "learning.png")
+    figures.save(figures.answers(data.objective, data.test.target, answer, data.classes), report / "answers.png")
+    figures.save(kind.mistakes(data.spec, data.facts, data.test, answer), report / "mistakes.png")
+    main = data.objective.main
+    told = {which: metrics[which][main] for which in ("naive", "classical")}
+    log.info(
+        "%s: test %s %.4g; %s %.4g, %s %.4g",
+        name,
+        main,
+        metrics["test"][main]["value"],
+        naive.name,
+        told["naive"],
+        classical.name,
+        told["classical"],
+    )

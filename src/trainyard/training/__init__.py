@@ -1,0 +1,1 @@
+"""The fit, the device, fine-tuning."""

@@ -1,0 +1,103 @@
+"""Fine-tuning: a new head on frozen features that are computed once, then the top of the backbone at a low rate."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from trainyard.kinds import Prepared
+from trainyard.models import mobilenet
+from trainyard.params import MobileNet, Optimizer
+from trainyard.training.fit import Array, OnEpoch, fit
+
+log = logging.getLogger(__name__)
+
+
+def finetune(
+    core: keras.Model,
+    train: tuple[Any, Array],
+    validation: tuple[Any, Array],
+    spec: MobileNet,
+    data: Prepared,
+    seed: int,
+    on_epoch: OnEpoch = lambda epoch, row: None,
+) -> pd.DataFrame:
+    """Train a `mobilenet` core whose backbone has its pretrained weights; it ends with the better of both phases.
+
+    First the head learns from frozen features of the images and of `copies` augmented copies, which are computed once.
+    Then the top of the backbone thaws; that phase is kept only where its validation loss is less than the first's.
+    Gives one history over both phases, as `fit` does.
+    """
+    trunk, top = core.get_layer("trunk"), core.get_layer("top")
+    trunk.trainable = False
+    augmented = _frozen_features(core, train[0], spec.copies)
+    targets = np.concatenate([train[1]] * (spec.copies + 1))
+    frozen = _frozen_features(core, validation[0], 0)
+    log.info(
+        "head: trained on %d frozen features (%d images, %d augmented copies of each)",
+        len(targets),
+        len(train[1]),
+        spec.copies,
+    )
+    history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch)
+    if not (spec.thaw.layers and spec.thaw.epochs):
+        return history
+
+    trunk.trainable = True
+    thawed = mobilenet.thaw(core, spec.thaw.layers)
+    count = sum(layer.count_params() for layer in thawed)
+    log.info(
+        "thawed: %d of the backbone's last %d layers, %d weights, rate %g",
+        len(thawed),
+        spec.thaw.layers,
+        count,
+        spec.thaw.learning_rate,
+    )
+    before = core.get_weights()
+    low = Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": spec.thaw.learning_rate})
+    second = fit(
+        core,
+        train,
+        validation,
+        spec,
+        data,
+        seed,
+        on_epoch,
+        optimizer=low,
+        epochs=spec.thaw.epochs,
+        first=len(history) + 1,
+    )
+    return _better(core, before, history, second)
+
+
+def _frozen_features(core: keras.Model, images: Any, copies: int) -> Array:
+    """Features `[n * (copies + 1), filters]` of the images and then of their augmented copies."""
+    trunk, augment = core.get_layer("trunk"), core.get_layer("augmentation")
+    plain = [_in_batches(trunk, images)]
+    return np.concatenate(
+        plain + [_in_batches(lambda batch: trunk(augment(batch, training=True)), images) for _ in range(copies)]
+    )
+
+
+def _in_batches(network: Callable[[Any], Any], images: Any, size: int = 64) -> Array:
+    batches = (np.asarray(images[start : start + size]) for start in range(0, len(images), size))
+    return np.concatenate([keras.ops.convert_to_numpy(network(batch)) for batch in batches])
+
+
+def _better(core: keras.Model, before: list[Array], first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Both histories, with one kept epoch; the weights of the first phase come back where they were better."""
+    losses = [float(phase.loc[phase["kept"] == 1, "val_loss"].iloc[0]) for phase in (first, second)]
+    if losses[1] < losses[0]:
+        first = first.assign(kept=0)
+    else:
+        core.set_weights(before)
+        second = second.assign(kept=0)
+    log.info(
+        "kept the %s phase: validation loss %.4g on frozen features, %.4g thawed",
+        "second" if losses[1] < losses[0] else "first",
+        *losses,
+    )
+    return pd.concat([first, second])

@@ -1,0 +1,184 @@
+"""The fit: one for every family. Batches are a pure function of seed, epoch and place; the best epoch is kept."""
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trainyard.errors import BadInput, TrainingFailed
+from trainyard.kinds import Examples, Prepared, Preprocessing
+from trainyard.models.saved import predict
+from trainyard.params import Model, Optimizer, Schedule
+
+Array = NDArray[Any]
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+log = logging.getLogger(__name__)
+
+
+class Batches(keras.utils.PyDataset):
+    """Features and what is to be learnt of them, in the order of a permutation that (seed, epoch) alone decide."""
+
+    def __init__(self, x: Any, y: Array, batch_size: int, seed: int | None) -> None:
+        """`x` `[n, ...]` may lie on the disk; without a seed the order is that of the rows."""
+        super().__init__()
+        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+        self.order = np.arange(len(y))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.y) / self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Array, Array]:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return np.asarray(self.x[chosen]), self.y[chosen]
+
+    def shuffle(self, epoch: int) -> None:
+        """Lay down the order of an epoch, counted from 0."""
+        if self.seed is not None:
+            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.y))
+
+
+class Watch(keras.callbacks.Callback):
+    """Shuffles before each epoch; after it refuses what is not finite, keeps the row of the history and tells of it."""
+
+    def __init__(self, batches: Batches, first: int, epochs: int, on_epoch: OnEpoch) -> None:
+        """`first` is the number of the first epoch, 1 but for a second phase."""
+        super().__init__()
+        self.batches, self.first, self.epochs, self.on_epoch = batches, first, epochs, on_epoch
+        self.rows: list[dict[str, float]] = []
+        self.began = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Lay down the epoch's order."""
+        self.batches.shuffle(self.first - 1 + epoch)
+        self.began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Raises TrainingFailed for a figure that is not finite, before anything keeps this epoch's weights."""
+        number = self.first + epoch
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        for name, value in row.items():
+            if not np.isfinite(value):
+                raise TrainingFailed(
+                    f"epoch {number}: {name} is {value} (lower the learning rate, or look for extreme values)"
+                )
+        self.rows.append({"epoch": number, **row})
+        self.on_epoch(number, row)
+        if not sys.stderr.isatty():
+            told = " ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "learning_rate")
+            log.info(
+                "epoch %d/%d %s (%.1f s)", number, self.first - 1 + self.epochs, told, time.monotonic() - self.began
+            )
+
+
+def fit(
+    core: keras.Model,
+    train: tuple[Any, Array],
+    validation: tuple[Any, Array],
+    spec: Model,
+    data: Prepared,
+    seed: int,
+    on_epoch: OnEpoch = lambda epoch, row: None,
+    *,
+    optimizer: Optimizer | None = None,
+    epochs: int | None = None,
+    first: int = 1,
+) -> pd.DataFrame:
+    """Train `core` on features and what it learns of them; it ends with the weights of the kept epoch.
+
+    Gives the history, a row an epoch (index `epoch`, from `first` on): loss, metrics, the same of the validation split
+    as `val_...`, learning_rate, and `kept`, 1 in the row of the kept epoch. Raises TrainingFailed for a loss that is not
+    finite, BadInput for an optimizer, loss or metric that Keras refuses.
+    """
+    epochs = epochs or spec.epochs
+    compile_core(core, spec, data, optimizer or spec.optimizer)
+    batches = Batches(*train, spec.batch_size, seed)
+    watch = Watch(batches, first, epochs, on_epoch)
+    stopping = keras.callbacks.EarlyStopping(
+        monitor="val_loss",
+        patience=spec.early_stopping.patience if spec.early_stopping else epochs,
+        min_delta=spec.early_stopping.min_delta if spec.early_stopping else 0.0,
+        restore_best_weights=spec.best_epoch,
+        start_from_epoch=0,
+    )
+    core.fit(
+        batches,
+        validation_data=Batches(*validation, max(spec.batch_size, 256), None),
+        epochs=epochs,
+        shuffle=False,  # Batches does it, so that an epoch's order can be had again
+        class_weight=_class_weight(spec, data),
+        callbacks=[watch, stopping],
+        verbose=1 if sys.stderr.isatty() else 0,
+    )
+    history = pd.DataFrame(watch.rows).set_index("epoch")
+    kept = first + stopping.best_epoch if spec.best_epoch else history.index[-1]
+    history["kept"] = (history.index == kept).astype(int)
+    log.info(
+        "kept epoch %d of %d, %s", kept, history.index[-1], "least validation loss" if spec.best_epoch else "the last"
+    )
+    return history
+
+
+def compile_core(core: keras.Model, spec: Model, data: Prepared, optimizer: Optimizer) -> None:
+    """Optimizer, loss and metrics by their names in params; raises BadInput where Keras refuses one."""
+    metrics = list(dict.fromkeys([*data.objective.training_metrics, *spec.metrics]))
+    try:
+        core.compile(optimizer=keras_optimizer(optimizer), loss=spec.loss or data.objective.loss, metrics=metrics)
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"params.yaml: {core.name}: Keras refuses optimizer, loss or metric: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def keras_optimizer(spec: Optimizer) -> keras.Optimizer:
+    """The Keras optimizer that a block of params describes."""
+    rate: Any = spec.learning_rate
+    if isinstance(rate, Schedule):
+        rate = keras.optimizers.schedules.deserialize({"class_name": rate.name, "config": dict(rate.model_extra or {})})
+    return type(keras.optimizers.get(spec.name))(learning_rate=rate, **(spec.model_extra or {}))
+
+
+@contextmanager
+def features(preprocessing: Preprocessing, *parts: Examples) -> Iterator[list[Any]]:
+    """What the core sees of each part, `[n, ...]` float32: computed once, on the disk, so that memory stays flat."""
+    model = preprocessing.model()
+    with TemporaryDirectory(prefix="trainyard-") as scratch:
+        yield [_computed(model, part, Path(scratch) / f"{i}.npy") for i, part in enumerate(parts)]
+
+
+def _computed(model: keras.Model, part: Examples, path: Path) -> Any:
+    shape = (len(part), *model.output_shape[1:])
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    for start in range(0, len(part), 1024):
+        chunk = {name: values[start : start + 1024] for name, values in part.raw.items()}
+        stored[start : start + 1024] = predict(model, chunk, 1024)
+    return stored
+
+
+def learnt(data: Prepared, preprocessing: Preprocessing, part: Examples) -> Array:
+    """What the core learns, float32: one-hot classes `[n, classes]`, 0 or 1 `[n, 1]`, or numbers in the core's units."""
+    if data.objective.name == "multiclass":
+        return np.eye(len(data.classes), dtype=np.float32)[part.target]
+    return preprocessing.learns(part).astype(np.float32).reshape(len(part), -1)
+
+
+def _class_weight(spec: Model, data: Prepared) -> dict[int, float] | None:
+    if spec.class_weight is None:
+        return None
+    if spec.class_weight == "balanced":
+        counts = np.bincount(data.train.target, minlength=len(data.classes))
+        return {number: len(data.train) / (len(counts) * max(int(count), 1)) for number, count in enumerate(counts)}
+    if unknown := set(spec.class_weight) - set(data.classes):
+        raise BadInput(f"params.yaml: class_weight: no class `{min(unknown)}` (classes: {', '.join(data.classes)})")
+    return {number: spec.class_weight.get(name, 1.0) for number, name in enumerate(data.classes)}

@@ -1,0 +1,37 @@
+"""What a training leaves: `models/MODEL` with the model that takes raw values, its history and what it is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from trainyard import files
+from trainyard.kinds import Prepared
+from trainyard.models import saved
+from trainyard.params import Model
+
+if TYPE_CHECKING:
+    import keras
+
+
+def write(name: str, spec: Model, data: Prepared, model: "keras.Model", history: pd.DataFrame) -> None:
+    """Write `models/NAME`; the model is reloaded and compared on a batch before it takes its place."""
+    with files.replacing_folder(Path("models") / name) as folder:
+        sample = {key: np.asarray(values[:32]) for key, values in data.validation.raw.items()}
+        sha256 = saved.save(model, folder / "model.keras", sample)
+        files.write_csv(folder / "history.csv", history)
+        about = {
+            "model": name,
+            "family": spec.family,  # type: ignore[attr-defined]  # every family's block has one
+            "dataset": data.name,
+            "kind": data.spec.kind,  # type: ignore[attr-defined]  # every kind's block has one
+            "objective": data.objective.name,
+            "classes": data.classes,
+            "facts": dict(data.facts),
+            "spec": data.spec.model_dump(mode="json"),
+            "params": spec.model_dump(mode="json"),
+            "parameters": model.count_params(),
+            "sha256": sha256,
+        }
+        files.write_json(folder / "model.json", about)
