@@ -72,14 +72,15 @@ lock: $(ready) ## Compile requirements/*.lock from pyproject.toml; UPGRADE=--upg
 	done
 
 # uv, in the version and with the hashes of the lock, does in seconds what pip does in minutes; where uv cannot be had or
-# does not reach the index (it does not read pip's configuration), pip installs the same packages.
+# does not reach the index (it does not read pip's configuration), pip installs the same packages. Both compile them once:
+# a line is two dozen processes that import the same ones.
 $(ready): $(lock) pyproject.toml
 	$(if $(filter-out $(ready),$(wildcard .venv/ready-*)),rm -rf .venv # the packages of the other device)
 	@$(pip) --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) \
 		or sys.exit("error: $(PYTHON) is Python %d.%d, needed is 3.11 to 3.13: make PYTHON=python3.12" % sys.version_info[:2])' \
 		&& $(PYTHON) -m venv .venv; }
 	sed -n '/^uv==/,/[^\\]$$/p' $< | $(pip) install --quiet --require-hashes --requirement /dev/stdin \
-		&& uv pip sync --python .venv/bin/python --require-hashes $< \
+		&& uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode $< \
 		|| $(pip) install --require-hashes --requirement $<
 	$(pip) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

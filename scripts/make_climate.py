@@ -9,7 +9,7 @@ import argparse
 import csv
 from pathlib import Path
 
-import numpy
+import numpy as np
 from statsmodels.datasets import elnino
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -26,7 +26,7 @@ def write_climate(folder: Path) -> Path:
         writer.writerow(["month", "sea_temperature"])
         for _, year in years.iterrows():
             for number, name in enumerate(MONTHS, start=1):
-                temperature = numpy.format_float_positional(year[name], unique=True, trim="-")
+                temperature = np.format_float_positional(year[name], unique=True, trim="-")
                 writer.writerow([f"{int(year['YEAR'])}-{number:02d}-01", temperature])
     return file
 

@@ -9,7 +9,7 @@ The files are stored without compression: they are tiny, and their bytes then do
 import argparse
 from pathlib import Path
 
-import numpy
+import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -20,7 +20,7 @@ BRIGHTEST = 16  # the source counts the inked pixels of each 4x4 block of the sc
 def write_digits(folder: Path) -> int:
     """Write 8x8 grey pictures (0 = no ink, 255 = all ink), named by their index in the source; return how many."""
     source = load_digits()
-    pixels = numpy.rint(source.images * (255 / BRIGHTEST)).astype(numpy.uint8)
+    pixels = np.rint(source.images * (255 / BRIGHTEST)).astype(np.uint8)
     for index, (picture, digit) in enumerate(zip(pixels, source.target, strict=True)):
         file = folder / "digits" / str(digit) / f"{index:04d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

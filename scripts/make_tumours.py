@@ -10,7 +10,7 @@ import argparse
 import csv
 from pathlib import Path
 
-import numpy
+import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -19,7 +19,7 @@ TARGET = "diagnosis"
 
 def shortest(value: float) -> str:
     """Return the shortest decimal without exponent that reads back as exactly this 64-bit float."""
-    return numpy.format_float_positional(value, unique=True, trim="-")
+    return np.format_float_positional(value, unique=True, trim="-")
 
 
 def write_tumours(folder: Path) -> Path:

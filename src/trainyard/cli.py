@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ NAMED_STAGES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code: 2 bad input, 3 training failed, 4 gate refused, 5 environment."""
     asked = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run in MLflow ends as KILLED
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("trainyard").setLevel(logging.INFO)
     try:
@@ -96,7 +98,13 @@ def _publish(name: str | None, loaded: Params) -> None:
 def _ui(port: int) -> None:
     from trainyard import tracking
 
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.uri(), "--port", str(port)]
+    address = tracking.uri()
+    if address.startswith("http"):
+        logging.getLogger(__name__).info("the pages are those of the server at %s", address)
+        return
+    with tracking.connected():  # makes the database where there is none yet
+        pass
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, "--port", str(port)]
     subprocess.run(command, check=False, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})  # noqa: S603  # our own arguments
 
 

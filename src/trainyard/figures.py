@@ -1,9 +1,11 @@
 """Figures, drawn the same for every model; saved PNGs are the same bytes for the same numbers."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,12 +18,15 @@ from trainyard.quality.objectives import Objective
 
 Array = NDArray[Any]
 
+mpl.rcParams["text.parse_math"] = False  # a dollar in a class or a file name is a dollar
+
 INK, ACCENT, SECOND, WRONG = "#3b4252", "#2f6f9f", "#c98a2b", "#b3423a"
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG without the name and version of what drew it."""
-    with files.replacing(path) as draft:
+    with files.replacing(path) as draft, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks: boxes
         figure.savefig(draft, format="png", dpi=100, metadata={"Software": None})
 
 
@@ -121,7 +126,7 @@ def gallery(
     order = np.lexsort((np.where(said == target, confidence, -confidence), said == target))[:most]
     columns = min(6, len(order))
     rows = -(-len(order) // columns)
-    figure = Figure(figsize=(1.5 * columns, 1.9 * rows), layout="constrained")
+    figure = Figure(figsize=(1.6 * columns, 2.0 * rows), layout="constrained")
     for place, i in enumerate(order):
         axes = figure.add_subplot(rows, columns, place + 1)
         picture = images[int(i)]
@@ -129,7 +134,7 @@ def gallery(
         axes.set_axis_off()
         right = said[i] == target[i]
         told = f"{classes[said[i]]} {confidence[i]:.2f}" + ("" if right else f"\nis {classes[target[i]]}")
-        axes.set_title(f"{Path(str(names[i])).name}\n{told}", fontsize=6, color=INK if right else WRONG)
+        axes.set_title(f"{Path(str(names[i])).name}\n{told}", fontsize=7, color=INK if right else WRONG)
     return figure
 
 

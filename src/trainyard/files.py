@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
     On an exception nothing is left and `target` stays as it was.
     """
+    new = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     # a sibling: a rename across file systems is no rename
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -34,6 +35,9 @@ def replacing(target: Path) -> Iterator[Path]:
         _sync_folder(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):  # they hold something, as they should
+            for folder in new:
+                folder.rmdir()
 
 
 @contextmanager
@@ -61,6 +65,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: not found (run `dvc repro`, or the stage that writes it, first)") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: no valid JSON: {error} (run the stage that writes it again)") from None
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

@@ -43,10 +43,19 @@ def _known(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _in_order(ends: tuple[Any, Any]) -> tuple[Any, Any]:
+    low, high = ends
+    if low is not None and high is not None and low > high:
+        raise PydanticCustomError("order", "the least value comes first")
+    return ends
+
+
 class Spec(BaseModel):
     """Base of all blocks: frozen, strict, and no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -65,7 +74,7 @@ Activation = Annotated[str, _known(ACTIVATIONS), WithJsonSchema({"enum": list(AC
 Loss = Annotated[str, _known(LOSSES), WithJsonSchema({"enum": list(LOSSES)})]
 Metric = Annotated[str, _known(METRICS), WithJsonSchema({"enum": list(METRICS)})]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Block = TypeVar("Block")
 
@@ -77,12 +86,14 @@ class Expectation(Spec):
 
     column: str
     """Column of the manifest: for tables and series a column of the file; for images `width`, `height`, `label` ..."""
-    between: tuple[float | None, float | None] | None = Field(default=None, strict=False)
+    between: Annotated[tuple[float | None, float | None], AfterValidator(_in_order)] | None = Field(
+        default=None, strict=False
+    )
     """Least and greatest value, both allowed; null leaves a side open."""
     one_of: list[str] | None = None
     """All values that are allowed."""
     matches: str | None = None
-    """Regular expression that each value must match."""
+    """Regular expression that each value must match, as a whole."""
     unique: bool = False
     """No value twice."""
     not_null: bool = False
@@ -90,7 +101,8 @@ class Expectation(Spec):
 
     @model_validator(mode="after")
     def _expects_something(self) -> "Expectation":
-        if not (self.between or self.one_of or self.matches or self.unique or self.not_null):
+        bounded = self.between not in (None, (None, None))
+        if not (bounded or self.one_of or self.matches or self.unique or self.not_null):
             raise PydanticCustomError("empty", "expects nothing; add between, one_of, matches, unique or not_null")
         return self
 
@@ -125,7 +137,7 @@ class Dataset(Spec):
     split: Split = Split()
     audit: Literal["refuse", "warn"] = "refuse"
     """What to do when the same example, or the same group, is in two splits."""
-    rows: tuple[int, int] = Field(default=(10, 100_000_000), strict=False)
+    rows: Annotated[tuple[int, int], AfterValidator(_in_order)] = Field(default=(10, 100_000_000), strict=False)
     """Fewest and most examples that the data may have."""
     expect: list[Expectation] = []
     """Expectations beside those that the kind always has."""
@@ -161,6 +173,21 @@ class Tables(Dataset):
     def label(self) -> str:  # type: ignore[override]  # a class constant elsewhere, the user's choice here
         """Column of the manifest that holds the answer."""
         return self.target
+
+    @model_validator(mode="after")
+    def _one_role_a_column(self) -> "Tables":
+        single = {"target": self.target, "group": self.group, "split.given": self.split.given}
+        several = {"numeric": self.numeric or [], "categorical": self.categorical or [], "ignore": self.ignore}
+        roles = [(role, column) for role, column in single.items() if column is not None]
+        roles += [(role, column) for role, columns in several.items() for column in columns]
+        seen: dict[str, str] = {}
+        for role, column in roles:
+            if column in seen:
+                context = {"column": column, "first": seen[column], "second": role}
+                message = "column `{column}` is named twice, by {first} and {second}"
+                raise PydanticCustomError("roles", message, context)
+            seen[column] = role
+        return self
 
 
 class Images(Dataset):
@@ -239,6 +266,14 @@ class Series(Dataset):
             raise PydanticCustomError("given", "a series is split in time; it takes no split.given")
         return self
 
+    @model_validator(mode="after")
+    def _values_are_no_times(self) -> "Series":
+        for column in (self.target, *(self.columns or [])):
+            if column in (self.time, "time", "row"):
+                message = "column `{column}` is the time, or has a name that the manifest needs; rename it"
+                raise PydanticCustomError("roles", message, {"column": column})
+        return self
+
 
 AnyDataset = Annotated[Tables | Images | Series, Field(discriminator="kind")]
 
@@ -249,7 +284,7 @@ def _known_arguments(block: "Schedule | Optimizer", named: str, valid: Iterable[
     for key in block.model_extra or {}:
         if key not in valid:
             message = "unknown argument `{key}` of {named}; {hint}"
-            context = {"key": key, "named": named, "hint": nearest(key, valid)}
+            context = {"key": key, "named": named, "hint": nearest(key, (*valid, *type(block).model_fields))}
             raise PydanticCustomError("unknown_key", cast("Any", message), context)
 
 
@@ -454,6 +489,14 @@ AnyFinetuned = MobileNet  # a union by `family`, as above, when there is a secon
 
 # === The rest ===
 
+MEASURED = {
+    "binary": ("accuracy", "auc", "precision", "recall", "f1", "log_loss", "brier"),
+    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"),
+    "regression": ("mae", "rmse", "r2"),
+    "forecast": ("mae", "rmse"),
+}
+"""Metrics of the test split by objective; a test holds them against `quality.objectives`."""
+
 
 class Evaluate(Spec):
     """What a model must show before it can be champion."""
@@ -534,6 +577,11 @@ class Params(Spec):
             yield f"evaluate.{name}: missing; {where} needs its twin there, `{name}: {{dataset: {model.dataset}}}`"
         elif (other := self.evaluate[name].dataset) != model.dataset:
             yield f"evaluate.{name}.dataset: `{other}`, but the model is trained on `{model.dataset}`"
+        elif dataset is not None:
+            objective, measured = dataset.objective, MEASURED[dataset.objective]
+            for metric in self.evaluate[name].floor:
+                if metric not in measured:
+                    yield f"evaluate.{name}.floor.{metric}: not a metric of {objective}; {nearest(metric, measured)}"
 
 
 def _named(what: str, name: str, blocks: dict[str, Block]) -> Block:
@@ -548,12 +596,14 @@ def load(path: Path = PARAMS_FILE) -> Params:
         raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: not found (run from the project's folder)") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise BadInput(f"{path}:{line}: no valid YAML: {str(error.problem).splitlines()[0]}") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # 2026-13-01; 5,000 brackets
         raise BadInput(f"{path}: no valid YAML: {str(error).splitlines()[0]}") from None
     return parse(raw, path)
 
@@ -561,7 +611,8 @@ def load(path: Path = PARAMS_FILE) -> Params:
 def parse(raw: Any, path: Path = PARAMS_FILE) -> Params:
     """Check params that are read already (a mapping, as YAML gives it)."""
     if not isinstance(raw, dict):
-        raise BadInput(f"{path}: expected a mapping with datasets, train, evaluate ..., got {type(raw).__name__}")
+        got = "nothing" if raw is None else type(raw).__name__
+        raise BadInput(f"{path}: expected a mapping with datasets, train, evaluate ..., got {got}")
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
@@ -572,13 +623,14 @@ def parse(raw: Any, path: Path = PARAMS_FILE) -> Params:
 
 
 def _lines(error: ValidationError, raw: Any) -> list[str]:
-    faults = [(_yaml_path(fault, raw), fault) for fault in error.errors(include_url=False)]
-    # a union reports every branch: where one names the fault, "not a number" and "not a mapping" say nothing more
-    told = [where for where, fault in faults if fault["type"] not in ("float_type", "model_type")]
+    faults: dict[str, ErrorDetails] = {}
+    for fault in error.errors(include_url=False):
+        faults.setdefault(_yaml_path(fault, raw), fault)
+    # a union reports every branch: the first one's fault tells enough, and one further down tells more
     return [
         f"{where}: {_message(fault)}"
-        for where, fault in faults
-        if fault["type"] not in ("float_type", "model_type") or not any(other.startswith(where) for other in told)
+        for where, fault in faults.items()
+        if not any(other.startswith(f"{where}.") for other in faults)
     ]
 
 
@@ -586,7 +638,7 @@ def _yaml_path(fault: ErrorDetails, raw: Any) -> str:
     """The path as it stands in the file; pydantic's own holds the tags of unions too."""
     parts: list[str] = []
     node: Any = raw
-    for part in fault["loc"]:
+    for part in cast("tuple[Any, ...]", fault["loc"]):
         if (isinstance(node, dict) and part in node) or (
             isinstance(node, list) and isinstance(part, int) and part < len(node)
         ):
@@ -597,25 +649,27 @@ def _yaml_path(fault: ErrorDetails, raw: Any) -> str:
     context = fault.get("ctx", {})
     if fault["type"] == "unknown_key":
         parts.append(context["key"])
-    elif fault["type"] == "union_tag_invalid":
+    elif fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         parts.append(context["discriminator"].strip("'"))
     return ".".join(parts) or "the whole file"
 
 
+_NO_MAPPING = ("dict_type", "model_type", "model_attributes_type")
+
+
 def _message(fault: ErrorDetails) -> str:
-    if fault["type"] == "missing":
+    if fault["type"] in ("missing", "union_tag_not_found"):
         return "missing"
     if fault["type"] == "union_tag_invalid":
         names = [tag.strip("' ") for tag in fault["ctx"]["expected_tags"].split(",")]
         return f"unknown name `{fault['ctx']['tag']}`; {nearest(fault['ctx']['tag'], names)}"
-    if fault["type"] == "union_tag_not_found":
-        return f"{fault['ctx']['discriminator']} is missing"
     if fault["type"] == "literal_error":
         names = re.findall(r"'([^']+)'", fault["ctx"]["expected"]) or [fault["ctx"]["expected"]]
         return f"unknown name `{fault['input']}`; {nearest(fault['input'], names)}"
+    told = "expected a mapping" if fault["type"] in _NO_MAPPING else fault["msg"][:1].lower() + fault["msg"][1:]
     if fault["type"] in ("unknown_key", "unknown_name") or not _is_scalar(fault["input"]):
-        return fault["msg"][:1].lower() + fault["msg"][1:]
-    return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, got {fault['input']!r}"
+        return told
+    return f"{told}, got {fault['input']!r}"
 
 
 def _is_scalar(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Delimited text files (CSV) under a contract: UTF-8, one header, every row as wide as the header, all cells text."""
 
 import csv
+import io
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,32 +16,26 @@ csv.field_size_limit(1_000_000)  # a longer cell is a broken quote, not a value
 
 def read(path: Path, delimiter: str) -> pd.DataFrame:
     """All cells as text, indexed by `row`, the line of the file at which it ends. Raises BadInput, naming the row."""
-    if path.is_dir():
-        raise BadInput(f"{path}: is a folder (expected a CSV file)")
+    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = next(reader, None)
-            if not header:
-                raise BadInput(f"{path}: is empty (expected a header and rows)")
-            lines, rows = [], []
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    raise BadInput(
-                        f"{path}:{reader.line_num}: {len(cells)} cells (expected {len(header)}, as in the header)"
-                    )
-                lines.append(reader.line_num)
-                rows.append(cells)
-    except FileNotFoundError:
-        raise BadInput(f"{path}: not found") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 at byte {error.start} (save the file as UTF-8)") from None
+        header = next(reader, None)
+        if not header:
+            told = "is empty" if header is None else "begins with an empty line"
+            raise BadInput(f"{path}: {told} (expected a header and rows)")
+        lines, rows = [], []
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise BadInput(
+                    f"{path}:{reader.line_num}: {len(cells)} cells (expected {len(header)}, as in the header)"
+                )
+            lines.append(reader.line_num)
+            rows.append(cells)
     except csv.Error as error:
         raise BadInput(f"{path}:{reader.line_num}: {error}") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    if "" in header:
+        raise BadInput(f"{path}:1: column {header.index('') + 1} of {len(header)} has no name (give it one)")
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         raise BadInput(f"{path}:1: column `{repeated[0]}` occurs twice")
     if not rows:
@@ -61,27 +56,50 @@ def require(path: Path, table: pd.DataFrame, columns: Iterable[str], delimiter: 
             raise BadInput(f"{path}:1: no column `{column}` ({hint})")
 
 
-def numbers(path: Path, cells: pd.Series, missing: list[str]) -> pd.Series:
-    """Text to float64, NaN for missing cells; raises BadInput at the first cell that is no finite number."""
-    known = ~cells.isin(missing)
-    values = pd.to_numeric(cells.where(known, None), errors="coerce").astype(np.float64)
-    bad = known & ~np.isfinite(values)
+def known(cells: pd.Series, missing: list[str]) -> pd.Series:
+    """True for each cell that is neither empty nor one of the marks of `missing`, as text or as a number."""
+    marks = pd.to_numeric(pd.Series(missing, dtype=object), errors="coerce").dropna()
+    return cells.notna() & ~cells.isin([*missing, *marks])
+
+
+def numbers(path: Path, cells: pd.Series, missing: list[str], hint: str = "mend it") -> pd.Series:
+    """Cells to float64, NaN for missing ones; raises BadInput at the first that is no number which float32 holds."""
+    there = known(cells, missing)
+    values = pd.to_numeric(cells.where(there, None), errors="coerce").astype(np.float64)
+    bad = there & ~(values.abs() <= np.finfo(np.float32).max)
     if bad.any():
-        total = int(bad.sum())
-        more = f"; {total} such cells" if total > 1 else ""
-        raise BadInput(
-            f"{path}:{first(bad)}: column `{cells.name}`: {cells[bad].iloc[0]!r} is no number{more} "
-            "(mend it, or name the column under `categorical` or `ignore`)"
-        )
+        cell = cells[bad].iloc[0]
+        told = repr(cell) if isinstance(cell, str) else str(cell)
+        what = "is no number" if np.isnan(values[bad].iloc[0]) else "is too large for float32"
+        more = f"; {bad.sum()} such cells" if bad.sum() > 1 else ""
+        raise BadInput(f"{path}:{first(bad)}: column `{cells.name}`: {told} {what}{more} ({hint})")
     return values
 
 
 def share_of_numbers(cells: pd.Series, missing: list[str]) -> float:
     """Share of the cells that are not missing which are numbers; 0 where all are missing."""
-    known = cells[~cells.isin(missing)]
-    return float(pd.to_numeric(known, errors="coerce").notna().mean()) if len(known) else 0.0
+    there = cells[known(cells, missing)]
+    return float(pd.to_numeric(there, errors="coerce").notna().mean()) if len(there) else 0.0
 
 
 def first(marked: pd.Series) -> str:
     """The row of the file at which the first mark stands."""
     return str(marked.index[marked.to_numpy(bool)][0])
+
+
+def _text(path: Path) -> str:
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder (expected a CSV file)")
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise BadInput(f"{path}: not found") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{path}:{line}: not UTF-8 at byte {error.start} (save the file as UTF-8)") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise BadInput(f"{path}:{line}: holds a NUL byte (the file is broken, or no text)")
+    return text.removeprefix("\ufeff")

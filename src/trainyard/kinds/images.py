@@ -6,6 +6,7 @@ Raw is one input `image`, uint8 `[n, height, width, channels]`.
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from trainyard import figures, files
+from trainyard import files
 from trainyard.errors import BadInput
 from trainyard.kinds import Array, Examples, Prepared, Preprocessing, class_names, class_numbers, read_rows
 from trainyard.params import Expectation, Images
@@ -109,8 +110,12 @@ def decode(spec: Images, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple
     """Rows with a column `image`, the bytes of a PNG or JPEG file each."""
     if "image" not in table:
         raise BadInput("no column `image` (the bytes of a PNG or JPEG file) in the rows to answer")
-    pixels = [_pixels(spec, facts, bytes(image), f"row {row}") for row, image in table["image"].items()]
-    return {"image": np.stack(pixels)}, table.index
+    images = np.empty((len(table), *facts["shape"]), np.uint8)
+    for i, (row, image) in enumerate(table["image"].items()):
+        if not isinstance(image, bytes | bytearray | memoryview):
+            raise BadInput(f"row {row}: {type(image).__name__} (expected the bytes of a PNG or JPEG file)")
+        images[i] = _pixels(spec, facts, bytes(image), f"row {row}")
+    return {"image": images}, table.index
 
 
 def preprocessing(spec: Images, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
@@ -131,11 +136,18 @@ def compared(spec: Images, data: Prepared) -> tuple[Baseline, Baseline]:
 
 def mistakes(spec: Images, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
     """The wrong answers of which the model was surest, or the right ones of which it was least sure."""
+    from trainyard import figures
+
     return figures.gallery(test.raw["image"], test.target, answer, facts["classes"], test.rows.index)
 
 
 def _class_folders(spec: Images, root: Path) -> Iterator[tuple[str | None, Path]]:
-    for part in [root / split for split in splits.SPLITS if (root / split).is_dir()] if spec.split.given else [root]:
+    parts = [root / split for split in splits.SPLITS if (root / split).is_dir()] if spec.split.given else [root]
+    if not parts:
+        raise BadInput(f"{root}: holds no folder train (params say `given: folder`)")
+    for part in parts:
+        if stray := sorted(file for file in part.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()):
+            raise BadInput(f"{stray[0]}: image outside of the class folders")
         folders = sorted(folder for folder in part.iterdir() if folder.is_dir() and not folder.name.startswith("."))
         if not folders:
             raise BadInput(f"{part}: holds no folders (expected one a class)")
@@ -150,6 +162,8 @@ def _files(folder: Path) -> list[Path]:
     for file in found:
         if not file.is_file() or file.suffix.lower() not in SUFFIXES:
             raise BadInput(f"{file}: expected PNG or JPEG files only in a class folder")
+        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", f"{folder.name}/{file.name}"):
+            raise BadInput(f"{str(file)!a}: control characters, or bytes that are not UTF-8, in the name")
     return found
 
 
@@ -176,16 +190,19 @@ def _describe(spec: Images, root: Path, split: str | None, folder: Path, file: P
 
 
 def _opened(content: bytes, where: str) -> Any:
-    """A decoded Pillow image; raises BadInput. Sizes are looked at before anything is decoded."""
-    from PIL import Image, UnidentifiedImageError
+    """A decoded Pillow image, upright; raises BadInput. Sizes are looked at before anything is decoded."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if len(content) > MOST_BYTES:
         raise BadInput(f"{where}: {len(content)} bytes (at most {MOST_BYTES})")
     try:
-        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-        if image.width * image.height > MOST_PIXELS:
-            raise BadInput(f"{where}: {image.width}x{image.height} pixels (at most {MOST_PIXELS} in all)")
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # broken EXIF says nothing, and that is all
+            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            if image.width * image.height > MOST_PIXELS:
+                raise BadInput(f"{where}: {image.width}x{image.height} pixels (at most {MOST_PIXELS} in all)")
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
     except UnidentifiedImageError:
         raise BadInput(f"{where}: no readable PNG or JPEG") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -198,7 +215,8 @@ def _pixels(spec: Images, facts: Mapping[str, Any], content: bytes, where: str) 
     from PIL import Image, ImageOps
 
     height, width, channels = facts["shape"]
-    image = ImageOps.exif_transpose(_opened(content, where))
+    image = _opened(content, where)
+    image.info.pop("transparency", None)  # dropped, as an alpha channel is; of palettes Pillow would warn
     if image.mode.startswith(("I", "F")):  # 16 bits and more: Pillow would clip, not scale
         image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")

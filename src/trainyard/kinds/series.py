@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.frequencies import to_offset
 
-from trainyard import figures, files
+from trainyard import files
 from trainyard.errors import BadInput
 from trainyard.kinds import Array, Examples, Prepared, Preprocessing, delimited, read_rows
 from trainyard.params import Expectation, Series
@@ -89,8 +90,8 @@ def groups(spec: Series, manifest: pd.DataFrame) -> pd.Series | None:
 
 def facts(spec: Series, manifest: pd.DataFrame) -> dict[str, Any]:
     """Columns, the step between rows and the rows in a season."""
-    step = spec.step or (pd.infer_freq(manifest["time"]) if spec.regular else None)
-    season = spec.season or SEASONS.get((step or "").split("-")[0].lstrip("0123456789"), 1)
+    step = spec.step or (_frequency(manifest["time"]) if spec.regular else None)
+    season = spec.season or _season(step)
     log.info(
         "%s: season of %d row(s), %s", spec.path, season, "as params say" if spec.season else f"by the step {step}"
     )
@@ -121,8 +122,11 @@ def decode(spec: Series, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple
     for column in (spec.time, *_columns(spec)):
         if column not in table:
             raise BadInput(f"no column `{column}` in the rows to answer")
-    cells = table.map(lambda cell: "" if pd.isna(cell) else str(cell)).rename_axis("row")
-    rows = _table(spec.model_copy(update={"where": {k: v for k, v in spec.where.items() if k in table}}), cells)
+    if table.empty:
+        raise BadInput("no rows to answer")
+    where = {column: value for column, value in spec.where.items() if column in table}
+    cells = table.astype(dict.fromkeys([spec.time, *where], str)).reset_index(drop=True).rename_axis("row")
+    rows = _table(spec.model_copy(update={"path": "rows", "where": where}), cells)
     values = _filled(spec, rows)
     ends = np.flatnonzero(_whole(values, spec.window))
     if not len(ends):
@@ -168,6 +172,8 @@ def compared(spec: Series, data: Prepared) -> tuple[Baseline, Baseline]:
 
 def mistakes(spec: Series, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
     """The windows with the greatest errors, with what was forecast and what came."""
+    from trainyard import figures
+
     place = facts["columns"].index(spec.target)
     error = np.abs(test.target - answer).mean(axis=1)
     worst = np.argsort(-error, kind="stable")[:6]
@@ -206,7 +212,20 @@ def _times(spec: Series, cells: pd.Series) -> pd.Series:
     if bad.any():
         told = f"{cells[bad].iloc[0]!r} is no time (expected ISO 8601: 2026-01-31, 2026-01-31T12:00)"
         raise BadInput(f"{spec.path}:{delimited.first(bad)}: column `{spec.time}`: {told}")
+    zoned = cells.str.fullmatch(r".*[T ].*(Z|[+-]\d\d(:?\d\d)?)")
+    if (other := zoned != zoned.iloc[0]).any():
+        told = f"{cells[other].iloc[0]!r} {'has' if not zoned.iloc[0] else 'lacks'} a time zone, unlike the rows before"
+        raise BadInput(f"{spec.path}:{delimited.first(other)}: column `{spec.time}`: {told}")
     return times
+
+
+def _season(step: str | None) -> int:
+    """Rows in a season: 24 for `h`, 12 for `2h`; 1 where it is no whole number of steps."""
+    if step is None:
+        return 1
+    offset = to_offset(step)
+    rows = SEASONS.get(offset.base.freqstr.partition("-")[0], 1)
+    return rows // offset.n if rows % offset.n == 0 else 1
 
 
 def _regular(spec: Series, table: pd.DataFrame) -> pd.DataFrame:
@@ -215,7 +234,7 @@ def _regular(spec: Series, table: pd.DataFrame) -> pd.DataFrame:
     if spec.step is not None:
         try:
             grid = pd.date_range(times.iloc[0], times.iloc[-1], freq=spec.step)
-        except ValueError:
+        except (ValueError, ZeroDivisionError):
             raise BadInput(f"{spec.path}: step `{spec.step}` is no pandas offset (h, D, W-SAT, MS ...)") from None
         off = ~times.isin(grid)
         if off.any():
@@ -223,14 +242,20 @@ def _regular(spec: Series, table: pd.DataFrame) -> pd.DataFrame:
             told = f"{times[off].iloc[0].isoformat()} is not on {grid_told}"
             raise BadInput(f"{spec.path}:{delimited.first(off)}: {told}")
         return table.set_index("time").reindex(grid).rename_axis("time").reset_index()
-    if spec.regular and len(times) > 2 and pd.infer_freq(times) is None:
+    if spec.regular and len(times) > 2 and _frequency(times) is None:
         gaps = times.diff()
         usual = gaps.mode().iloc[0]
-        odd = gaps.notna() & (gaps != usual)
-        told = f"{gaps[odd].iloc[0]} after the row before, elsewhere {usual}"
+        odd = (gaps - usual).abs().idxmax()  # not the first that differs: months do
         hint = "name the `step`, and rows that are not there count as missing; or say `regular: false`"
-        raise BadInput(f"{spec.path}:{delimited.first(odd)}: {told} ({hint})")
+        raise BadInput(f"{spec.path}:{odd}: {gaps[odd]} after the row before, elsewhere {usual} ({hint})")
     return table
+
+
+def _frequency(times: pd.Series) -> str | None:
+    """The pandas offset between rows; None where they are not regular."""
+    with pd.option_context("future.infer_freq_returns_offset", True):
+        offset: Any = pd.infer_freq(times)
+    return None if offset is None else offset.freqstr
 
 
 def _filled(spec: Series, table: pd.DataFrame) -> Array:

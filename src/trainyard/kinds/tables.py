@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from trainyard import figures, files
+from trainyard import files
 from trainyard.errors import BadInput
 from trainyard.kinds import Array, Examples, Prepared, Preprocessing, class_names, class_numbers, delimited, read_rows
 from trainyard.params import Expectation, Tables
@@ -29,18 +29,19 @@ def manifest(spec: Tables) -> pd.DataFrame:
     """The table itself: float64 with NaN, or text with None for missing; indexed by the row of the file."""
     path = Path(spec.path)
     cells = delimited.read(path, spec.delimiter)
-    chosen = {"target": [spec.target], "group": [spec.group], "split.given": [spec.split.given]}
-    named = chosen | {"numeric": spec.numeric or [], "categorical": spec.categorical or [], "ignore": spec.ignore}
-    delimited.require(
-        path, cells, [column for columns in named.values() for column in columns if column], spec.delimiter
-    )
+    single = [column for column in (spec.target, spec.group, spec.split.given) if column is not None]
+    named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore]
+    delimited.require(path, cells, named, spec.delimiter)
     cells = cells.drop(columns=spec.ignore)
-    table = pd.DataFrame(index=cells.index)
-    for column in map(str, cells):
-        if _is_numeric(spec, cells[column]):
-            table[column] = delimited.numbers(path, cells[column], spec.missing)
-        else:
-            table[column] = cells[column].where(~cells[column].isin(spec.missing), None)
+    hint = "mend it, or name the column under `categorical` or `ignore`"
+    table = pd.DataFrame(
+        {
+            column: delimited.numbers(path, cells[column], spec.missing, hint)
+            if _is_numeric(spec, cells[column])
+            else cells[column].where(~cells[column].isin(spec.missing), None)
+            for column in map(str, cells)
+        }
+    )
     unlabelled = table[spec.target].isna()
     if unlabelled.any():
         told = f"the target is missing; {unlabelled.sum()} such row(s)"
@@ -124,17 +125,18 @@ def decode(spec: Tables, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple
             raise BadInput(f"no column `{column}` in the rows to answer")
         cells = table[column]
         if column in facts["numeric"]:
-            if not pd.api.types.is_numeric_dtype(cells):
-                cells = delimited.numbers(Path(spec.path), cells.fillna("").astype(str), spec.missing)
-            raw[_input(column)] = cells.to_numpy(np.float32, na_value=np.nan)[:, None]
+            numbers = delimited.numbers(Path("rows"), cells, spec.missing)
+            raw[_input(column)] = numbers.to_numpy(np.float32)[:, None]
         else:
-            text = cells.where(cells.notna() & ~cells.isin(spec.missing), "")
+            if pd.api.types.is_float_dtype(cells):  # categories such as 1 and 2, where one is missing
+                cells = cells.map(lambda cell: np.format_float_positional(cell, trim="-"), na_action="ignore")
+            text = cells.where(delimited.known(cells, spec.missing), "")
             raw[_input(column)] = text.to_numpy(np.str_)[:, None]
     return raw, table.index
 
 
 def preprocessing(spec: Tables, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
-    """Numbers scaled to mean 0 and variance 1, missing ones 0 and told so; categories one-hot, with a place for others."""
+    """Numbers scaled to mean 0, variance 1; missing ones 0, and told so; categories one-hot, with one for others."""
     import keras
     from keras import layers, ops
 
@@ -185,6 +187,8 @@ def compared(spec: Tables, data: Prepared) -> tuple[Baseline, Baseline]:
 
 def mistakes(spec: Tables, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
     """Each test row by its answer, the wrong ones named by their row in the file."""
+    from trainyard import figures
+
     return figures.answers_by_row(test.rows.index, test.target, answer, facts.get("classes", []))
 
 

@@ -30,8 +30,9 @@ def network(spec: Backbone, shape: tuple[int, ...], weights: str | None = None) 
 def build(spec: MobileNet, shape: tuple[int, ...], head: Head) -> keras.Model:
     """Augmentation, `trunk` (images `[n, height, width, channels]` in [0, 1] to features), `top` (features to answers).
 
-    Batch normalisation of the backbone stays in inference mode, whatever trains: its statistics are worth more than
-    those of a small new set (Keras' guide to transfer learning).
+    Batch normalisation of the backbone never trains, which in Keras keeps it in inference mode: its statistics are
+    worth more than those of a small new set. To call the backbone with `training=False`, as guides say, is not enough:
+    a functional model that is itself called with `training=True` passes that on.
     """
     inputs = keras.Input(shape)
     trunk = _trunk(spec.backbone, shape)
@@ -42,19 +43,23 @@ def build(spec: MobileNet, shape: tuple[int, ...], head: Head) -> keras.Model:
 def thaw(core: keras.Model, count: int) -> list[keras.Layer]:
     """Let the last `count` layers of the backbone train, batch normalisation never; gives the layers that do."""
     backbone = core.get_layer("trunk").get_layer("backbone")
-    chosen = backbone.layers[len(backbone.layers) - count :] if count else []
+    _let_train(backbone, backbone.layers[len(backbone.layers) - count :])
+    return [layer for layer in backbone.layers if layer.trainable_weights]
+
+
+def _let_train(backbone: keras.Model, chosen: list[keras.Layer]) -> None:
     for layer in backbone.layers:
         layer.trainable = layer in chosen and not isinstance(layer, layers.BatchNormalization)
-    return [layer for layer in backbone.layers if layer.trainable_weights]
 
 
 def _trunk(spec: Backbone, shape: tuple[int, ...]) -> keras.Model:
     height, width, channels = shape
     backbone = network(spec, (height, width, 3))
+    _let_train(backbone, backbone.layers)
     inputs = keras.Input(shape)
     x = inputs if channels == 3 else layers.Concatenate()([inputs] * 3)
     x = layers.Rescaling(2.0, -1.0)(x)
-    x = backbone(x, training=False)
+    x = backbone(x)
     return keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="trunk")
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from dataclasses import dataclass
 from importlib.resources import as_file
 from importlib.resources import files as resources
@@ -112,8 +113,10 @@ def _from_file(spec: Backbone, path: Path) -> "keras.Model":
             f"{path}: not found (backbone.weights takes auto, imagenet, embedded, none or a file of weights)"
         )
     try:
-        return network(spec, (224, 224, 3), str(path))
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves random
+            return network(spec, (224, 224, 3), str(path))
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         fit = f"weights of MobileNet {spec.version}, width {spec.width}, without its top"
         raise BadInput(f"{path}: expected {fit} ({str(error).splitlines()[0][:160]})") from None
 

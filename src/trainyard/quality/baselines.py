@@ -18,6 +18,8 @@ Floats = NDArray[np.floating]
 
 MOST_ROWS = 5000
 """Training examples that a classical classifier of images takes at most: more change little and take minutes."""
+FITTED_ROWS = 2000
+"""Rows of a series that exponential smoothing is fitted on at most: what is older says little, and takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,22 @@ def ets(series: Floats, known: int, origins: Array, horizon: int, season: int) -
     """Exponential smoothing with a damped trend and, where two seasons are known, an additive season: `[n, horizon]`.
 
     Hyndman et al., Forecasting with Exponential Smoothing, 2008, in the state space form of statsmodels. Its parameters
-    are fitted on the last 2,000 of the first `known` rows; the forecasts then use all rows up to each origin.
+    are fitted on the last `FITTED_ROWS` of the `known` rows; the forecasts then use all from there up to each origin.
     """
     from statsmodels.tsa.statespace.exponential_smoothing import ExponentialSmoothing
 
-    seasonal = season if 1 < season <= 60 and known >= 2 * season else None
+    oldest = max(0, known - FITTED_ROWS)  # the season of the fit begins there: what is older would be out of step
+    start = oldest + int(np.argmax(~np.isnan(series[oldest:])))
+    past, seasonal = series[start:known], season if 1 < season <= 60 and known - start >= 2 * season else None
     shape = {"trend": True, "damped_trend": True, "seasonal": seasonal}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fit that stops early is a weaker baseline, not a fault of the user's
-        fitted = ExponentialSmoothing(series[max(0, known - 2000) : known], **shape).fit(disp=False, maxiter=50)
-        smoothed = ExponentialSmoothing(series, **shape).filter(fitted.params)
+        whole = pd.Series(past).interpolate().to_numpy()  # the first guess knows no missing values
+        guess = ExponentialSmoothing(whole, **shape).start_params
+        fitted = ExponentialSmoothing(past, **shape).fit(guess, disp=False, maxiter=50)
+        smoothed = ExponentialSmoothing(series[start:], **shape).filter(fitted.params)
     transition, design = smoothed.model.ssm["transition"], smoothed.model.ssm["design"]
-    states = smoothed.predicted_state[:, origins + 1]  # the state that the rows up to the origin foretell
+    states = smoothed.predicted_state[:, origins + 1 - start]  # the state that the rows up to the origin foretell
     answer = np.empty((len(origins), horizon))
     for step in range(horizon):
         answer[:, step] = (design @ states)[0]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
@@ -57,6 +56,8 @@ def macro_f1(target: Array, answer: Floats) -> float:
 
 def auc(target: Array, answer: Floats) -> float:
     """Area under the receiver operating characteristic, by ranks (Mann-Whitney)."""
+    from scipy.stats import rankdata  # half a second that most stages need not spend
+
     positives = int(np.sum(target == 1))
     negatives = len(target) - positives
     if not positives or not negatives:

@@ -22,14 +22,26 @@ def draw(
 ) -> pd.Series:
     """Split by strata and groups, or as `given`; a given split without validation gets one out of its training part.
 
-    Raises BadInput, beginning with `where`.
+    Raises BadInput, beginning with `where`: for a row without a group, or a stratum that training would not see.
     """
+    if groups.isna().any():
+        raise BadInput(f"{where}:{groups.index[groups.isna()][0]}: column `{groups.name}`: the group is missing")
     if given is None:
-        return stratified(strata, groups, {VALIDATION: validation, TEST: test}, seed, where)
+        splits = stratified(strata, groups, {VALIDATION: validation, TEST: test}, seed, where)
+    else:
+        splits = _as_given(given, strata, groups, validation, seed, where)
+    if untaught := sorted(set(strata) - set(strata[splits == TRAIN])):
+        raise BadInput(f"{where}: {strata.name} `{untaught[0]}` has no example in the training part")
+    return splits
+
+
+def _as_given(
+    given: pd.Series, strata: pd.Series, groups: pd.Series, validation: float, seed: int, where: str
+) -> pd.Series:
     given = given.astype(object)
     strange = given[~given.isin(SPLITS)]
     if len(strange):
-        raise BadInput(f"{where}: {strange.index[0]}: split `{strange.iloc[0]}` (expected train, validation or test)")
+        raise BadInput(f"{where}:{strange.index[0]}: split `{strange.iloc[0]}` (expected train, validation or test)")
     if lacking := {TRAIN, TEST} - set(given):
         raise BadInput(f"{where}: nothing is given as {' or '.join(sorted(lacking))}")
     if VALIDATION not in set(given):
@@ -45,7 +57,8 @@ def stratified(strata: pd.Series, groups: pd.Series, shares: dict[str, float], s
     has fewer groups than there are splits.
     """
     sizes = groups.groupby(groups, sort=True).size()
-    stratum_of = strata.groupby(groups, sort=True).agg(_commonest)
+    counts = strata.groupby([groups.to_numpy(), strata.to_numpy()], sort=True).size()
+    stratum_of = counts.groupby(level=0, sort=True).idxmax().str[1]  # the commonest; of several, the first by name
     rng = np.random.default_rng(seed)
     split_of = pd.Series(TRAIN, index=sizes.index, dtype=object)
     for stratum, members in stratum_of.groupby(stratum_of, sort=True):
@@ -67,12 +80,8 @@ def in_time(n: int, validation: float, test: float) -> NDArray[Any]:
     return splits
 
 
-def _commonest(labels: pd.Series) -> Any:
-    return labels.value_counts().sort_index().idxmax()
-
-
 def _ends(sizes: NDArray[Any], shares: list[float]) -> list[int]:
-    """Where each share of the groups ends: nearest to its part of the examples, with one group each and for the rest."""
+    """Where each share of the groups ends: nearest to its part of the examples, one group at least, and one is left."""
     filled = np.cumsum(sizes)
     ends: list[int] = []
     for i, wanted in enumerate(np.cumsum(shares) * filled[-1]):

@@ -35,7 +35,8 @@ def evaluate(name: str, params: Params) -> None:
     scores = evaluation.scores(data.objective, data.classes, data.test.rows, data.test.target, answer, naive, classical)
     history = pd.read_csv(model / "history.csv", index_col="epoch")
 
-    files.write_json(report / "metrics.json", {"model": name, "dataset": spec.dataset, **metrics})
+    identity = {"model": name, "dataset": spec.dataset, "sha256": about["sha256"]}
+    files.write_json(report / "metrics.json", {**identity, **metrics})
     files.write_csv(report / "scores.csv", scores)
     files.write_csv(report / "learning.csv", history[["loss", "val_loss"]])
     figures.save(figures.learning(history), report / "learning.png")

@@ -7,7 +7,7 @@ Exit: 2 bad params, 3 training failed (a loss that is not finite, say), 5 the GP
 
 from pathlib import Path
 
-from trainyard import kinds, models, tracking
+from trainyard import files, kinds, tracking
 from trainyard.params import Params
 from trainyard.training import device
 
@@ -15,21 +15,12 @@ from trainyard.training import device
 def finetune(name: str, params: Params) -> None:
     """Write `models/NAME` from `params.finetune[name]`."""
     spec = params.finetuned(name)
+    weights = Path("backbones") / name
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     device.start(params.training, params.seed)
-    from trainyard.models import pretrained  # Keras, and TensorFlow below it, only once the device is chosen
-    from trainyard.training import finetune as phases
-    from trainyard.training import fit, package
+    from trainyard.training import finetune, package  # Keras, and TensorFlow below it, only once the device is chosen
 
-    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
-    core = models.build(spec, tuple(preprocessing.features.shape[1:]), data.objective, data.units)
-    pretrained.load(core.get_layer("trunk").get_layer("backbone"), Path("backbones") / name)
-    with (
-        tracking.live(name, params, data) as run,
-        fit.features(preprocessing, data.train, data.validation) as (x, val_x),
-    ):
-        train_on = x, fit.learnt(data, preprocessing, data.train)
-        validate_on = val_x, fit.learnt(data, preprocessing, data.validation)
-        history = phases.finetune(core, train_on, validate_on, spec, data, params.seed, run.log_epoch)
-        package.write(name, spec, data, preprocessing.join(core), history)
+    with tracking.live(name, params, data) as run:
+        model, history = finetune.train(spec, data, params.seed, weights, run.log_epoch)
+        package.write(name, spec, data, model, history, files.read_json(weights / "backbone.json")["weights"])
         run.finished(Path("models") / name)

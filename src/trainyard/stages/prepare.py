@@ -20,6 +20,8 @@ def prepare(name: str, params: Params) -> None:
     """Write `build/NAME` from `params.datasets[name]`."""
     spec = params.dataset(name)
     kind = kinds.of(spec)
+    if not files.read_json(Path("reports/data") / name / "verdict.json")["passed"]:
+        raise BadInput(f"{spec.path}: did not pass `trainyard validate {name}` (see reports/data/{name}/page.html)")
     manifest = kind.manifest(spec)
     splits = kind.split(spec, manifest, params.seed)
 

@@ -7,7 +7,7 @@ Exit: 2 bad params, 3 training failed (a loss that is not finite, say), 5 the GP
 
 from pathlib import Path
 
-from trainyard import kinds, models, tracking
+from trainyard import kinds, tracking
 from trainyard.params import Params
 from trainyard.training import device
 
@@ -19,14 +19,7 @@ def train(name: str, params: Params) -> None:
     device.start(params.training, params.seed)
     from trainyard.training import fit, package  # Keras, and TensorFlow below it, only once the device is chosen
 
-    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
-    core = models.build(spec, tuple(preprocessing.features.shape[1:]), data.objective, data.units)
-    with (
-        tracking.live(name, params, data) as run,
-        fit.features(preprocessing, data.train, data.validation) as (x, val_x),
-    ):
-        train_on = x, fit.learnt(data, preprocessing, data.train)
-        validate_on = val_x, fit.learnt(data, preprocessing, data.validation)
-        history = fit.fit(core, train_on, validate_on, spec, data, params.seed, run.log_epoch)
-        package.write(name, spec, data, preprocessing.join(core), history)
+    with tracking.live(name, params, data) as run:
+        model, history = fit.train(spec, data, params.seed, run.log_epoch)
+        package.write(name, spec, data, model, history)
         run.finished(Path("models") / name)

@@ -2,24 +2,39 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
+from trainyard import kinds, models
 from trainyard.kinds import Prepared
-from trainyard.models import mobilenet
+from trainyard.models import mobilenet, pretrained
 from trainyard.params import MobileNet, Optimizer
-from trainyard.training.fit import Array, OnEpoch, fit
+from trainyard.training.fit import Array, OnEpoch, Pair, fit, pairs
 
 log = logging.getLogger(__name__)
 
 
+def train(
+    spec: MobileNet, data: Prepared, seed: int, backbone: Path, on_epoch: OnEpoch = lambda epoch, row: None
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Build a model on the backbone of a folder, fine-tune it, and give it as it is saved, with its history."""
+    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
+    core = models.build(spec, tuple(preprocessing.features.shape[1:]), data.objective, data.units)
+    pretrained.load(core.get_layer("trunk").get_layer("backbone"), backbone)
+    with pairs(data, preprocessing) as (training, validation):
+        history = finetune(core, training, validation, spec, data, seed, on_epoch)
+    return preprocessing.join(core), history
+
+
 def finetune(
     core: keras.Model,
-    train: tuple[Any, Array],
-    validation: tuple[Any, Array],
+    training: Pair,
+    validation: Pair,
     spec: MobileNet,
     data: Prepared,
     seed: int,
@@ -33,13 +48,13 @@ def finetune(
     """
     trunk, top = core.get_layer("trunk"), core.get_layer("top")
     trunk.trainable = False
-    augmented = _frozen_features(core, train[0], spec.copies)
-    targets = np.concatenate([train[1]] * (spec.copies + 1))
+    augmented = _frozen_features(core, training[0], spec.copies)
+    targets = np.concatenate([training[1]] * (spec.copies + 1))
     frozen = _frozen_features(core, validation[0], 0)
     log.info(
         "head: trained on %d frozen features (%d images, %d augmented copies of each)",
         len(targets),
-        len(train[1]),
+        len(training[1]),
         spec.copies,
     )
     history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch)
@@ -60,7 +75,7 @@ def finetune(
     low = Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": spec.thaw.learning_rate})
     second = fit(
         core,
-        train,
+        training,
         validation,
         spec,
         data,
@@ -76,9 +91,10 @@ def finetune(
 def _frozen_features(core: keras.Model, images: Any, copies: int) -> Array:
     """Features `[n * (copies + 1), filters]` of the images and then of their augmented copies."""
     trunk, augment = core.get_layer("trunk"), core.get_layer("augmentation")
-    plain = [_in_batches(trunk, images)]
+    frozen = partial(trunk, training=False)
+    plain = [_in_batches(frozen, images)]
     return np.concatenate(
-        plain + [_in_batches(lambda batch: trunk(augment(batch, training=True)), images) for _ in range(copies)]
+        plain + [_in_batches(lambda batch: frozen(augment(batch, training=True)), images) for _ in range(copies)]
     )
 
 

@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from trainyard import kinds, models
 from trainyard.errors import BadInput, TrainingFailed
 from trainyard.kinds import Examples, Prepared, Preprocessing
 from trainyard.models.saved import predict
 from trainyard.params import Model, Optimizer, Schedule
 
 Array = NDArray[Any]
+Pair = tuple[Any, Array]
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 log = logging.getLogger(__name__)
@@ -82,10 +84,21 @@ class Watch(keras.callbacks.Callback):
             )
 
 
+def train(
+    spec: Model, data: Prepared, seed: int, on_epoch: OnEpoch = lambda epoch, row: None
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Build a model, fit it from scratch; gives it as it is saved, taking raw values, and its history, as of `fit`."""
+    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
+    core = models.build(spec, tuple(preprocessing.features.shape[1:]), data.objective, data.units)
+    with pairs(data, preprocessing) as (training, validation):
+        history = fit(core, training, validation, spec, data, seed, on_epoch)
+    return preprocessing.join(core), history
+
+
 def fit(
     core: keras.Model,
-    train: tuple[Any, Array],
-    validation: tuple[Any, Array],
+    training: Pair,
+    validation: Pair,
     spec: Model,
     data: Prepared,
     seed: int,
@@ -98,12 +111,12 @@ def fit(
     """Train `core` on features and what it learns of them; it ends with the weights of the kept epoch.
 
     Gives the history, a row an epoch (index `epoch`, from `first` on): loss, metrics, the same of the validation split
-    as `val_...`, learning_rate, and `kept`, 1 in the row of the kept epoch. Raises TrainingFailed for a loss that is not
-    finite, BadInput for an optimizer, loss or metric that Keras refuses.
+    as `val_...`, learning_rate, and `kept`, 1 in the row of the kept epoch. Raises TrainingFailed for a loss that is
+    not finite, BadInput for an optimizer, loss or metric that Keras refuses.
     """
     epochs = epochs or spec.epochs
     compile_core(core, spec, data, optimizer or spec.optimizer)
-    batches = Batches(*train, spec.batch_size, seed)
+    batches = Batches(*training, spec.batch_size, seed)
     watch = Watch(batches, first, epochs, on_epoch)
     stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",
@@ -146,28 +159,26 @@ def keras_optimizer(spec: Optimizer) -> keras.Optimizer:
     rate: Any = spec.learning_rate
     if isinstance(rate, Schedule):
         rate = keras.optimizers.schedules.deserialize({"class_name": rate.name, "config": dict(rate.model_extra or {})})
-    return type(keras.optimizers.get(spec.name))(learning_rate=rate, **(spec.model_extra or {}))
+    classes = {name.lower(): made for name, made in vars(keras.optimizers).items() if isinstance(made, type)}
+    return classes[spec.name](learning_rate=rate, **(spec.model_extra or {}))
 
 
 @contextmanager
-def features(preprocessing: Preprocessing, *parts: Examples) -> Iterator[list[Any]]:
-    """What the core sees of each part, `[n, ...]` float32: computed once, on the disk, so that memory stays flat."""
+def pairs(data: Prepared, preprocessing: Preprocessing) -> Iterator[list[Pair]]:
+    """Of the training and the validation split: what the core sees, `[n, ...]` float32, and what it learns of it.
+
+    The features are computed once and lie on the disk, so that memory stays flat.
+    """
     model = preprocessing.model()
     with TemporaryDirectory(prefix="trainyard-") as scratch:
-        yield [_computed(model, part, Path(scratch) / f"{i}.npy") for i, part in enumerate(parts)]
-
-
-def _computed(model: keras.Model, part: Examples, path: Path) -> Any:
-    shape = (len(part), *model.output_shape[1:])
-    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    for start in range(0, len(part), 1024):
-        chunk = {name: values[start : start + 1024] for name, values in part.raw.items()}
-        stored[start : start + 1024] = predict(model, chunk, 1024)
-    return stored
+        yield [
+            (_features(model, part, Path(scratch) / f"{i}.npy"), learnt(data, preprocessing, part))
+            for i, part in enumerate((data.train, data.validation))
+        ]
 
 
 def learnt(data: Prepared, preprocessing: Preprocessing, part: Examples) -> Array:
-    """What the core learns, float32: one-hot classes `[n, classes]`, 0 or 1 `[n, 1]`, or numbers in the core's units."""
+    """What the core learns, float32: one-hot `[n, classes]`, 0 or 1 `[n, 1]`, or numbers in the core's units."""
     if data.objective.name == "multiclass":
         return np.eye(len(data.classes), dtype=np.float32)[part.target]
     return preprocessing.learns(part).astype(np.float32).reshape(len(part), -1)
@@ -182,3 +193,12 @@ def _class_weight(spec: Model, data: Prepared) -> dict[int, float] | None:
     if unknown := set(spec.class_weight) - set(data.classes):
         raise BadInput(f"params.yaml: class_weight: no class `{min(unknown)}` (classes: {', '.join(data.classes)})")
     return {number: spec.class_weight.get(name, 1.0) for number, name in enumerate(data.classes)}
+
+
+def _features(model: keras.Model, part: Examples, path: Path) -> Any:
+    shape = (len(part), *model.output_shape[1:])
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    for start in range(0, len(part), 1024):
+        chunk = {name: values[start : start + 1024] for name, values in part.raw.items()}
+        stored[start : start + 1024] = predict(model, chunk, 1024)
+    return stored

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     import keras
 
 
-def write(name: str, spec: Model, data: Prepared, model: "keras.Model", history: pd.DataFrame) -> None:
-    """Write `models/NAME`; the model is reloaded and compared on a batch before it takes its place."""
+def write(
+    name: str, spec: Model, data: Prepared, model: "keras.Model", history: pd.DataFrame, backbone: str | None = None
+) -> None:
+    """Write `models/NAME`; the model is reloaded and compared on a batch before it takes its place.
+
+    `backbone` says which pretrained weights it stands on, None where it was trained from scratch.
+    """
     with files.replacing_folder(Path("models") / name) as folder:
         sample = {key: np.asarray(values[:32]) for key, values in data.validation.raw.items()}
         sha256 = saved.save(model, folder / "model.keras", sample)
@@ -31,6 +36,7 @@ def write(name: str, spec: Model, data: Prepared, model: "keras.Model", history:
             "facts": dict(data.facts),
             "spec": data.spec.model_dump(mode="json"),
             "params": spec.model_dump(mode="json"),
+            "backbone": backbone,
             "parameters": model.count_params(),
             "sha256": sha256,
         }

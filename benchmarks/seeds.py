@@ -1,0 +1,94 @@
+"""What the shipped models are worth over several seeds: each seed draws another split and other initial weights.
+
+    python benchmarks/seeds.py                     all models, five seeds
+    python benchmarks/seeds.py mlp rnn --seeds 3   some of them
+
+For each model: the main metric of the test split, seed by seed, with mean and 95% t interval; the difference of the
+mean per-example score from the naive and the classical baseline on the same rows; and, for models that share a dataset,
+the difference between them. Backbones come from the folder `backbones/`, which `dvc repro` writes, or from params.
+"""
+
+import argparse
+import logging
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from scipy import stats
+
+from trainyard import files, kinds, params
+from trainyard.params import Params
+from trainyard.training import device
+
+
+def main() -> None:
+    """Train, ask the test split, and print a line a model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="names in params.yaml; all by default")
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from 1 on")
+    asked = parser.parse_args()
+    logging.getLogger("trainyard").setLevel(logging.WARNING)
+
+    shipped = params.load()
+    results = {}
+    for name in asked.models or shipped.models:
+        results[name] = [once(name, shipped, seed) for seed in range(1, asked.seeds + 1)]
+        main_metric = results[name][0]["metric"]
+        values = [result["value"] for result in results[name]]
+        print(f"{name}: test {main_metric} {interval(values)}  seeds: {' '.join(f'{value:.4f}' for value in values)}")
+        for which in ("naive", "classical"):
+            gains = [float(np.mean(result["score"] - result[which])) for result in results[name]]
+            print(f"    better than {results[name][0][which + '_name']} by {interval(gains)}")
+    for one, other in combinations(results, 2):
+        if shipped.model(one).dataset == shipped.model(other).dataset:
+            gains = [float(np.mean(a["score"] - b["score"])) for a, b in zip(results[one], results[other], strict=True)]
+            print(f"{one} better than {other} by {interval(gains)}")
+
+
+def once(name: str, shipped: Params, seed: int) -> dict:
+    """One training with its own split; the per-example scores of model and baselines on the test rows."""
+    spec = shipped.model(name)
+    device.start(shipped.training, seed)
+    from trainyard.models import pretrained, saved
+    from trainyard.training import finetune, fit
+
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        dataset = shipped.dataset(spec.dataset)
+        kind = kinds.of(dataset)
+        manifest = kind.manifest(dataset)
+        with files.replacing_folder(folder / spec.dataset) as build:
+            kinds.write_prepared(dataset, manifest, kind.split(dataset, manifest, seed), build)
+        data = kinds.open_prepared(spec.dataset, dataset, folder)
+        if name in shipped.finetune:
+            backbone = folder / "backbone"
+            backbone.mkdir()
+            network, source = pretrained.resolve(spec.backbone)
+            pretrained.save(network, source, spec.backbone, backbone)
+            model, _ = finetune.train(spec, data, seed, backbone)
+        else:
+            model, _ = fit.train(spec, data, seed)
+        answer = saved.predict(model, data.test.raw)
+        naive, classical = kind.compared(dataset, data)
+        score = data.objective.score
+        metric = data.objective.main
+        return {
+            "metric": metric,
+            "value": data.objective.metrics[metric](data.test.target, answer),
+            "score": score(data.test.target, answer),
+            "naive": score(data.test.target, naive.answer),
+            "naive_name": naive.name,
+            "classical": score(data.test.target, classical.answer),
+            "classical_name": classical.name,
+        }
+
+
+def interval(values: list[float]) -> str:
+    """Mean and the ends of its 95% t interval over the seeds."""
+    mean, half = np.mean(values), stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return f"{mean:.4f} [{mean - half:.4f}, {mean + half:.4f}]"
+
+
+if __name__ == "__main__":
+    main()

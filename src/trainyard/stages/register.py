@@ -1,0 +1,63 @@
+"""Stage `register`: log a model to the registry, pass it through the gate, and make it champion where it may be that.
+
+In:   models/MODEL, build/DATASET, reports/models/MODEL from `evaluate`, the data itself, the champion in MLflow
+Out:  reports/models/MODEL/{verdict.json, card.md}
+Exit: 2 files that do not belong together, 5 MLflow does not answer; a model that the gate refuses is a verdict, exit 0
+"""
+
+import logging
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from trainyard import files, kinds, reporting, tracking
+from trainyard.errors import BadInput
+from trainyard.params import Params
+from trainyard.quality import evaluation, gate
+from trainyard.quality.gate import Check, Verdict
+
+log = logging.getLogger(__name__)
+
+
+def register(name: str, params: Params) -> None:
+    """Write the verdict on `models/NAME` and its card to `reports/models/NAME`, after MLflow knows them."""
+    spec, asked = params.model(name), params.evaluate[name]
+    data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
+    report = Path("reports/models") / name
+    metrics = files.read_json(report / "metrics.json")
+    values = {metric: math.nan if ends["value"] is None else ends["value"] for metric, ends in metrics["test"].items()}
+    scores = pd.read_csv(report / "scores.csv", index_col="example", dtype={"example": str})
+    if list(scores.index) != list(data.test.rows.index):
+        raise BadInput(
+            f"{report}/scores.csv: not about the rows of build/{data.name}/test (run `trainyard evaluate {name}`)"
+        )
+
+    mine, champion = tracking.publish(name, params), tracking.champion(name)
+    reigns = champion is not None and champion.content == mine.content
+    # the champion is held against whom it beat, so that a second verdict on it is the first one
+    other = tracking.compared_with(mine) if reigns else champion
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target, params.seed)
+    own = scores["score"].to_numpy()
+    checks = [*gate.floors(data.objective, values, asked.floor)]
+    checks.append(gate.better_than_naive(own, scores["naive_score"].to_numpy(), sample))
+    try:
+        others = tracking.scores_on(other, data).to_numpy() if other else None
+        checks.append(gate.better_than_champion(own, others, asked.margin, sample))
+    except BadInput as error:
+        told = f"the champion cannot be compared: {error} (move the alias by hand, or give the model another name)"
+        checks.append(Check("better than the champion", False, told))
+    verdict = Verdict(tuple(checks))
+
+    decision = "champion" if verdict.passed or reigns else "challenger"
+    about = files.read_json(Path("models") / name / "model.json")
+    counts = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
+    card = reporting.render("card.md", about=about, metrics=metrics, counts=counts, decision=decision, verdict=verdict)
+    tracking.set_aliases(mine, other, champion=decision == "champion", card=card)
+    found = {"model": name, "dataset": spec.dataset, "content": mine.content, "decision": decision}
+    against = other.content if other else None
+    files.write_json(report / "verdict.json", {**found, "against": against, **verdict.as_dict()})
+    files.write_text(report / "card.md", card)
+    log.info("%s: version %s is %s", name, mine.version, decision)
+    for check in checks:
+        log.info("  %s %s: %s", "passed" if check.passed else "FAILED", check.name, check.reason)

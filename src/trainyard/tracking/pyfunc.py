@@ -1,0 +1,110 @@
+"""A model as MLflow keeps it: model.py with a copy of the code, model.keras and a schema; and how one is asked."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+import trainyard
+from trainyard import files
+from trainyard.errors import BadInput
+from trainyard.kinds import Prepared
+from trainyard.params import AnyDataset
+from trainyard.quality.evaluation import named_answers
+from trainyard.tracking import raw
+
+if TYPE_CHECKING:
+    from mlflow.types import DataType
+
+Floats = NDArray[np.floating]
+
+REQUIRED = (
+    "keras",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "ruamel-yaml",
+    "scipy",
+    "tensorflow",
+    "tensorflow-cpu",
+)
+"""What a model needs where it is served, in the versions that are installed here; of TensorFlow either is."""
+
+
+def save(scratch: Path, model_id: str, run_id: str, about: Mapping[str, Any], data: Prepared) -> Path:
+    """Write the folder that MLflow takes, below `scratch`; Keras is not imported."""
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    sample = raw.reader(data.spec, data.facts)(data.test.rows.index[:2])
+    inputs = Schema([ColSpec(_type(sample[name]), str(name)) for name in sample])
+    outputs = Schema([ColSpec(DataType.float, name) for name in _columns(data)])
+    code, folder = scratch / "trainyard", Path("models") / about["model"]
+    shutil.copytree(Path(trainyard.__file__).parent, code, ignore=_all_but_python)
+    pyfunc.save_model(
+        str(scratch / "model"),
+        python_model=str(code / "tracking" / "model.py"),
+        code_paths=[str(code)],
+        artifacts={"keras": str(folder / "model.keras"), "about": str(folder / "model.json")},
+        pip_requirements=list(_requirements()),
+        signature=ModelSignature(inputs, outputs),
+        input_example=sample.reset_index(drop=True),
+        mlflow_model=Model(model_id=model_id, run_id=run_id),
+    )
+    return scratch / "model"
+
+
+def answers(folder: Path, data: Prepared) -> Floats:
+    """What the model in `folder` answers to the test rows of `data`, which it reads in its own way.
+
+    Raises BadInput where it cannot: its classes, its columns or its windows are others.
+    """
+    from mlflow import pyfunc
+
+    about = files.read_json(folder / "artifacts" / "model.json")
+    if set(about["classes"]) != set(data.classes):
+        raise BadInput(f"its classes are {', '.join(about['classes'])}, here they are {', '.join(data.classes)}")
+    examples = data.test.rows.index
+    try:
+        spec = TypeAdapter(AnyDataset).validate_json(json.dumps({**about["spec"], "path": data.spec.path}))
+        read, model = raw.reader(spec, about["facts"]), pyfunc.load_model(str(folder))
+        parts = [model.predict(read(examples[start : start + 1024])) for start in range(0, len(examples), 1024)]
+        found = pd.concat(parts)
+        answer: Floats = found[~found.index.duplicated()].loc[examples, _columns(data)].to_numpy(np.float64)
+    except Exception as error:  # an old model, with code and columns of its day, can fail in any way
+        raise BadInput(f"it does not answer these rows: {' '.join(str(error).split())[:200]}") from error
+    return answer[:, 1:] if data.objective.name == "binary" else answer
+
+
+def _columns(data: Prepared) -> list[str]:
+    return list(named_answers(data.objective, data.classes, np.zeros((1, data.units))))
+
+
+def _type(column: "pd.Series[Any]") -> "DataType":
+    from mlflow.types import DataType
+
+    if pd.api.types.is_float_dtype(column):
+        return DataType.double
+    return DataType.binary if isinstance(column.iloc[0], bytes) else DataType.string
+
+
+def _all_but_python(folder: str, names: list[str]) -> list[str]:
+    """Weights and templates are not needed for an answer."""
+    return [name for name in names if not name.endswith(".py") and not Path(folder, name).is_dir()]
+
+
+def _requirements() -> Iterator[str]:
+    for name in REQUIRED:
+        with suppress(metadata.PackageNotFoundError):
+            yield f"{name}=={metadata.version(name)}"

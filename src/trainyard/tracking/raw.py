@@ -1,0 +1,48 @@
+"""Raw rows: examples as they stand in the user's data, which is how a registered model is asked."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trainyard import kinds
+from trainyard.errors import BadInput
+from trainyard.params import Dataset, Images, Series, Tables
+
+
+def reader(spec: Dataset, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
+    """Read the data once; gives what finds the rows by which `kinds.KIND.decode` answers some examples."""
+    return _READERS[type(spec)](spec, facts)
+
+
+def _tables(spec: Tables, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
+    table = kinds.of(spec).manifest(spec)[[*facts["numeric"], *facts["categorical"]]]
+    table.index = table.index.astype(str)
+    return lambda examples: table.loc[examples]
+
+
+def _images(spec: Images, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
+    def content(example: str) -> bytes:
+        path = Path(spec.path) / example
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+
+    return lambda examples: pd.DataFrame({"image": [content(example) for example in examples]}, index=examples)
+
+
+def _series(spec: Series, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
+    table = kinds.of(spec).manifest(spec)[facts["columns"]]
+
+    def rows(examples: pd.Index) -> pd.DataFrame:
+        places = table.index.get_indexer(examples)
+        first = max(int(places.min()) - spec.window - spec.fill + 1, 0)
+        found = table.iloc[first : int(places.max()) + 1]
+        return found.assign(**{spec.time: found.index})[[spec.time, *facts["columns"]]]
+
+    return rows
+
+
+_READERS: Mapping[type[Dataset], Any] = {Tables: _tables, Images: _images, Series: _series}

@@ -1,0 +1,209 @@
+"""The registry: versions of a model, found by their content's hash, and the aliases `challenger` and `champion`."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from trainyard import files, kinds
+from trainyard.errors import BadInput, EnvironmentFailed
+from trainyard.kinds import Prepared
+from trainyard.params import Params
+from trainyard.tracking import pyfunc, runs, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model."""
+
+    model: str
+    version: str
+    content: str
+    """Hash of models/MODEL; "" for a version that trainyard has not made."""
+    against: str
+    """Content of the champion that it was last compared with; "" where there was none."""
+
+    @property
+    def uri(self) -> str:
+        """How MLflow finds it."""
+        return f"models:/{self.model}/{self.version}"
+
+
+def publish(name: str, params: Params) -> Registered:
+    """Bring MLflow up to what models/NAME and reports/models/NAME say; what is there already stays as it is.
+
+    Raises BadInput where the files are not there, EnvironmentFailed where MLflow does not answer.
+    """
+    spec = params.model(name)
+    data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
+    folder, report = Path("models") / name, Path("reports/models") / name
+    about, metrics = files.read_json(folder / "model.json"), files.read_json(report / "metrics.json")
+    if metrics.get("sha256", about["sha256"]) != about["sha256"]:
+        raise BadInput(f"{report}: about another model than {folder} (run `trainyard evaluate {name}`)")
+    content = runs.content_of(folder)
+    with store.connected() as client, store.lock(store.HOME / f"{name}.lock"):
+        experiment = store.experiment(client, data.name)
+        run = runs.with_content(client, experiment, content) or runs.rebuild(client, name, params, data, folder)
+        _evaluated(client, run, report, metrics, data)
+        return _with_content(client, name, content) or _register(client, run, content, about, data)
+
+
+def champion(name: str) -> Registered | None:
+    """The version that bears the alias `champion`."""
+    with store.connected() as client:
+        return _champion(client, name)
+
+
+def compared_with(mine: Registered) -> Registered | None:
+    """The version that this one was last compared with, if it was and that is still there."""
+    with store.connected() as client:
+        return _with_content(client, mine.model, mine.against) if mine.against else None
+
+
+def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
+    """Per-example scores of a version on the present test rows, indexed by example.
+
+    Its own, where its run was evaluated on the same rows; else the model is loaded and asked. Raises BadInput where it
+    cannot answer these rows: its classes, its columns or its windows are others.
+    """
+    if not other.content:
+        raise BadInput("trainyard has not made it")
+    with store.connected() as client, tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+        from mlflow import artifacts
+        from mlflow.exceptions import MlflowException
+
+        run = runs.with_content(client, store.experiment(client, data.name), other.content)
+        if run and run.data.tags.get("trainyard.test") == runs.data_digest(data.name, "test"):
+            try:
+                table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluation/scores.csv", scratch))
+                return table["score"].set_axis(data.test.rows.index)
+            except (MlflowException, OSError):
+                pass  # its files are gone, the model may be there
+        answer = pyfunc.answers(Path(artifacts.download_artifacts(other.uri, dst_path=scratch)), data)
+    return pd.Series(data.objective.score(data.test.target, answer), data.test.rows.index, name="score")
+
+
+def set_aliases(mine: Registered, against: Registered | None, *, champion: bool, card: str) -> None:
+    """Make a version the challenger, and the champion too where it may be that; the card is its description.
+
+    Raises EnvironmentFailed where somebody else moved an alias at the same time.
+    """
+    aliases = ["challenger", "champion"] if champion else ["challenger"]
+    with store.connected() as client, store.lock(store.HOME / f"{mine.model}.lock"):
+        client.update_model_version(mine.model, mine.version, card[:5000])  # as much as a database takes
+        client.set_model_version_tag(mine.model, mine.version, "trainyard.against", against.content if against else "")
+        for alias in aliases:
+            client.set_registered_model_alias(mine.model, alias, mine.version)
+        for alias in aliases:  # MLflow has no compare-and-set
+            if (now := str(client.get_model_version_by_alias(mine.model, alias).version)) != mine.version:
+                raise EnvironmentFailed(f"{mine.model}: somebody else moved {alias} to version {now} (register again)")
+
+
+def _champion(client: "MlflowClient", name: str) -> Registered | None:
+    for model in client.search_registered_models(f"name = '{name}'"):
+        if version := model.aliases.get("champion"):
+            return _registered(client.get_model_version(name, version))
+    return None
+
+
+def _with_content(client: "MlflowClient", name: str, content: str) -> Registered | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.`trainyard.content` = '{content}'")
+    return _registered(min(found, key=lambda version: int(version.version))) if found else None
+
+
+def _registered(version: "ModelVersion") -> Registered:
+    tags = version.tags
+    return Registered(
+        version.name, str(version.version), tags.get("trainyard.content", ""), tags.get("trainyard.against", "")
+    )
+
+
+def _evaluated(client: "MlflowClient", run: "Run", report: Path, metrics: Mapping[str, Any], data: Prepared) -> None:
+    """What `evaluate` wrote, on the run: metrics, files, and the hash of the test rows that the scores are about."""
+    from mlflow.entities import Metric
+
+    written = sorted(path for path in report.glob("[!.]*") if path.name not in ("card.md", "verdict.json"))
+    digest, run_id = files.digest(written, report), run.info.run_id
+    if run.data.tags.get("trainyard.evaluation") == digest:
+        return
+    client.set_tag(run_id, "trainyard.test", "")  # until the new scores are there they are about no rows
+    for path in written:
+        client.log_artifact(run_id, str(path), "evaluation")
+    new = {key: value for key, value in _figures(metrics) if value is not None and run.data.metrics.get(key) != value}
+    client.log_batch(run_id, metrics=[Metric(key, value, runs.now(), 0) for key, value in new.items()])
+    client.set_tag(run_id, "trainyard.test", runs.data_digest(data.name, "test"))
+    client.set_tag(run_id, "trainyard.evaluation", digest)
+
+
+def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+    """metrics.json by the names that MLflow shows: `test/accuracy`, `test/accuracy_low`, `naive/accuracy` ..."""
+    intervals = {f"test/{name}": ends for name, ends in metrics["test"].items()}
+    intervals |= {name: metrics[name] for name in ("better_than_naive", "better_than_classical")}
+    for name, ends in intervals.items():
+        yield from [(name, ends["value"]), (f"{name}_low", ends["low"]), (f"{name}_high", ends["high"])]
+    for which in ("naive", "classical"):
+        yield from ((f"{which}/{name}", value) for name, value in metrics[which].items() if name != "name")
+
+
+def _register(client: "MlflowClient", run: "Run", content: str, about: Mapping[str, Any], data: Prepared) -> Registered:
+    """A new version: it is there with its tags, or not at all."""
+    name, source = about["model"], f"models:/{_logged(client, run, content, about, data)}"
+    tags = {
+        "trainyard.content": content,
+        "trainyard.run": run.info.run_name,
+        "trainyard.git_commit": run.data.tags.get("mlflow.source.git.commit"),
+        "trainyard.dvc_lock": _lineage(name, data.name),
+        "trainyard.data": run.data.tags.get("trainyard.data"),
+        "trainyard.params": run.data.tags.get("trainyard.params"),
+    }
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    known = {key: value for key, value in tags.items() if value}
+    return _registered(
+        client.create_model_version(name, source, run.info.run_id, known, model_id=source.rpartition("/")[2])
+    )
+
+
+def _logged(client: "MlflowClient", run: "Run", content: str, about: Mapping[str, Any], data: Prepared) -> str:
+    """The id of the run's logged model; what an earlier try left half done goes first."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    experiment, run_id = run.info.experiment_id, run.info.run_id
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if model.status == LoggedModelStatus.READY:
+            return str(model.model_id)
+        client.delete_logged_model(model.model_id)
+    model = client.create_logged_model(experiment, about["model"], run_id, {"trainyard.content": content})
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+        client.log_model_artifacts(model.model_id, str(pyfunc.save(Path(scratch), model.model_id, run_id, about, data)))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    client.finalize_logged_model(model.model_id, "READY")
+    return str(model.model_id)
+
+
+def _lineage(name: str, dataset: str) -> str:
+    """Hash of the entries of dvc.lock that led to a model; "" where it was made without DVC.
+
+    Not of the whole file: that changes when this very stage is over, and with every other model.
+    """
+    try:
+        stages = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
+    except FileNotFoundError:
+        return ""
+    led = {
+        stage: entry
+        for stage, entry in stages.items()
+        if stage.partition("@")[2] in (name, dataset) and "register@" not in stage
+    }
+    return sha256(json.dumps(led, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,275 @@
+"""Runs: live while a training goes on, or rebuilt from its files; in one experiment a dataset, named by content.
+
+Whatever a run holds is in files too, so a server that is down never costs a training: `register` rebuilds the run.
+"""
+
+import json
+import logging
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from trainyard import files
+from trainyard.kinds import Prepared
+from trainyard.params import Params
+from trainyard.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric, Run
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10
+"""Seconds that a training which is over waits for its last figures to be written."""
+
+
+@contextmanager
+def live(name: str, params: Params, data: Prepared) -> Iterator["Live"]:
+    """A run of a model while it trains; it ends as FINISHED, FAILED, or KILLED when the training is interrupted."""
+    run = Live(name, params, data)
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        run.close(status)
+
+
+class Live:
+    """A run that is written by a thread of its own: the training never waits for it, and goes on where it breaks.
+
+    Where nobody answers at the start (at most 11 seconds), or MLflow fails later, one line says so and nothing more is
+    written.
+    """
+
+    def __init__(self, name: str, params: Params, data: Prepared) -> None:
+        """Find out whether MLflow answers; all else is left to the thread."""
+        self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._seen: set[int] = set()
+        self._ended = False
+        try:
+            with store.connected() as client:
+                # imported here and not in the thread: two threads that import at once can stand in each other's way
+                from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+            self._client, self._name, self._data = client, name, data
+            self._params, self._tags = described(name, params.model(name).model_dump(mode="json"), params, data)
+            self._monitored = partial(SystemMetricsMonitor, sampling_interval=1, tracking_uri=store.uri())
+            # it fails where the run fails, which is told once
+            logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the training goes on
+            _told(error)
+            return
+        self._thread = Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+
+    def log_epoch(self, epoch: int, row: Mapping[str, float]) -> None:
+        """The figures of an epoch, counted from 1."""
+        self._todo.put(partial(self._log_epoch, epoch, dict(row), now()))
+
+    def finished(self, folder: Path) -> None:
+        """The training is over and `folder`, models/NAME, is written."""
+        self._todo.put(partial(self._finish, folder))
+
+    def close(self, status: str) -> None:
+        """End the run; `live` calls this."""
+        if self._thread is None:
+            return
+        self._todo.put(partial(self._end, status))
+        self._todo.put(None)
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            _told(TimeoutError(f"not done {PATIENCE} s after the training"))
+
+    def _work(self) -> None:
+        try:
+            self._begin()
+            for task in iter(self._todo.get, None):
+                task()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the training goes on
+            _told(error)
+
+    def _begin(self) -> None:
+        self._experiment = store.experiment(self._client, self._data.name)
+        end_dead(self._client, self._experiment, self._name)
+        tags = {**self._tags, "trainyard.place": _place()}
+        self._run = self._client.create_run(self._experiment, tags=tags, run_name=self._name).info.run_id
+        self._monitor = self._monitored(self._run)
+        self._monitor.start()  # type: ignore[no-untyped-call]
+        log_described(self._client, self._run, self._params, self._data)
+
+    def _log_epoch(self, epoch: int, row: Mapping[str, float], at: int) -> None:
+        if epoch not in self._seen:  # a resumed training may tell of an epoch again
+            self._seen.add(epoch)
+            self._client.log_batch(self._run, metrics=_metrics(epoch, row, at))
+
+    def _finish(self, folder: Path) -> None:
+        content = content_of(folder)
+        for epoch, row in _history(folder):
+            self._log_epoch(epoch, row, now())
+        if with_content(self._client, self._experiment, content):  # trained again to the same bits
+            self._end("FINISHED")
+            self._client.delete_run(self._run)
+            return
+        self._client.update_run(self._run, name=run_name(self._name, content))
+        self._client.set_tag(self._run, "trainyard.content", content)
+        self._end("FINISHED")
+
+    def _end(self, status: str) -> None:
+        if not self._ended:
+            self._monitor.finish()  # type: ignore[no-untyped-call]
+            self._client.set_terminated(self._run, status)
+            self._ended = True
+
+
+def rebuild(client: "MlflowClient", name: str, params: Params, data: Prepared, folder: Path) -> "Run":
+    """Write the run of `folder`, models/NAME, from its files; what an earlier try left half done goes first."""
+    content, experiment = content_of(folder), store.experiment(client, data.name)
+    end_dead(client, experiment, name)
+    for half in _found(client, experiment, {"trainyard.content": content}):
+        client.delete_run(half.info.run_id)
+    model_params, tags = described(name, files.read_json(folder / "model.json")["params"], params, data)
+    tags |= {"trainyard.content": content, "trainyard.rebuilt": "true"}
+    run_id = client.create_run(experiment, tags=tags, run_name=run_name(name, content)).info.run_id
+    log_described(client, run_id, model_params, data)
+    metrics = [metric for epoch, row in _history(folder) for metric in _metrics(epoch, row, now())]
+    for start in range(0, len(metrics), 1000):  # as many as a server takes at once
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    client.set_terminated(run_id, "FINISHED")
+    return client.get_run(run_id)
+
+
+def content_of(folder: Path) -> str:
+    """The hash of models/MODEL, by which runs and versions are found."""
+    return files.digest([folder], folder)
+
+
+def run_name(name: str, content: str) -> str:
+    """The name of a run, the same wherever and whenever the content is made."""
+    return f"{name}-{content[:8]}"
+
+
+def with_content(client: "MlflowClient", experiment: str, content: str) -> "Run | None":
+    """The finished run of a content that nobody has deleted."""
+    return next(iter(_found(client, experiment, {"trainyard.content": content}, "FINISHED")), None)
+
+
+def end_dead(client: "MlflowClient", experiment: str, name: str) -> None:
+    """End the runs of a model whose training was killed in this very folder and could not say so."""
+    for run in _found(client, experiment, {"trainyard.model": name, "trainyard.place": _place()}, "RUNNING"):
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def described(
+    name: str, model: Mapping[str, Any], params: Params, data: Prepared
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Params and tags of a run: what was asked for, and the code and stage that did it."""
+    from mlflow.tracking.context.git_context import GitRunContext
+    from mlflow.tracking.context.registry import resolve_tags
+    from mlflow.utils.git_utils import get_git_commit
+
+    blocks = {
+        **model,
+        "data": data.spec.model_dump(mode="json"),
+        "seed": params.seed,
+        "training": params.training.model_dump(mode="json"),
+    }
+    stage = "train" if name in params.train else "finetune"
+    tags = {
+        "trainyard.model": name,
+        "trainyard.dataset": data.name,
+        "trainyard.stage": stage,
+        "trainyard.params": sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest(),
+        "mlflow.source.name": f"trainyard {stage} {name}",
+        "mlflow.source.git.commit": get_git_commit("."),
+    }
+    tags |= {variable: os.environ.get(variable) for variable in ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")}
+    known = {key: value for key, value in tags.items() if value}
+    # MLflow would take the commit of the folder that the command is installed in; ours is the project's
+    return dict(_flat(blocks)), resolve_tags(known, ignore=[GitRunContext])  # type: ignore[list-item]  # it wants classes
+
+
+def log_described(client: "MlflowClient", run_id: str, params: Mapping[str, str], data: Prepared) -> None:
+    """Params, the digest of the prepared data, and its splits as dataset inputs."""
+    from mlflow.entities import Param
+
+    entries = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(entries), 100):  # as many as a server takes at once
+        client.log_batch(run_id, params=entries[start : start + 100])
+    client.set_tag(run_id, "trainyard.data", data_digest(data.name))
+    client.log_inputs(run_id, _inputs(data))
+
+
+def data_digest(dataset: str, split: str = "") -> str:
+    """The hash of build/DATASET, or of one split of it."""
+    folder = Path("build") / dataset / split
+    return files.digest([folder], folder)
+
+
+def _history(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    for epoch, row in pd.read_csv(folder / "history.csv", index_col="epoch").iterrows():
+        yield int(str(epoch)), {str(name): float(value) for name, value in row.items()}
+
+
+def _inputs(data: Prepared) -> list["DatasetInput"]:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": data.spec.path})
+    found = []
+    for split, examples in [("train", data.train), ("validation", data.validation), ("test", data.test)]:
+        digest, profile = data_digest(data.name, split)[:8], json.dumps({"num_rows": len(examples)})
+        dataset = Dataset(data.name, digest, "local", source, profile=profile)
+        found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", split)]))
+    return found
+
+
+def _found(client: "MlflowClient", experiment: str, tags: Mapping[str, str], status: str | None = None) -> list["Run"]:
+    asked = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    asked += [f"attributes.status = '{status}'"] if status else []
+    return list(client.search_runs([experiment], " and ".join(asked), order_by=["attributes.start_time ASC"]))
+
+
+def _metrics(epoch: int, row: Mapping[str, float], at: int) -> list["Metric"]:
+    from mlflow.entities import Metric
+
+    # MLflow would keep an infinite loss as 1.8e308
+    return [Metric(key, value, at, epoch) for key, value in row.items() if key != "kept" and math.isfinite(value)]
+
+
+def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Params as MLflow takes them, `optimizer.learning_rate`; lists, and mappings with odd keys, as JSON."""
+    for key, value in block.items():
+        if isinstance(value, Mapping) and value and all(re.fullmatch(r"[a-z]\w*", inner) for inner in value):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _place() -> str:
+    return sha256(f"{platform.node()}:{Path.cwd()}".encode()).hexdigest()[:12]
+
+
+def now() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)
+
+
+def _told(error: Exception) -> None:
+    told = str(error).partition("\n")[0]
+    log.warning("the run is not tracked live: %s (`register` rebuilds it from the files)", told)

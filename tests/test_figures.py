@@ -1,0 +1,100 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainyard import figures
+from trainyard.quality.objectives import OBJECTIVES
+
+TARGET = np.array([0, 1, 1, 0])
+ANSWER = np.array([[0.2], [0.7], [0.3], [0.9]])  # the third and the fourth are wrong, the fourth surer
+NAMES = pd.Index(["2", "3", "4", "5"])
+IMAGES = np.arange(4 * 6 * 5).reshape(4, 6, 5, 1).astype(np.uint8)
+HISTORY = pd.DataFrame(
+    {"loss": [3.0, 2.0, 1.0], "val_loss": [3.0, 1.0, 2.0], "learning_rate": 0.1, "kept": [0, 1, 0]},
+    index=pd.Index([1, 2, 3], name="epoch"),
+)
+FORECASTS = (np.arange(8.0).reshape(2, 4), np.ones((2, 3)), np.zeros((2, 3)), pd.Index(["2020-01-01", "2020-01-02"]))
+
+DRAWN = {
+    "learning": lambda: figures.learning(HISTORY),
+    "one epoch": lambda: figures.learning(HISTORY[:1]),
+    "binary": lambda: figures.answers(OBJECTIVES["binary"], TARGET, ANSWER, ["no", "yes"]),
+    "multiclass": lambda: figures.answers(OBJECTIVES["multiclass"], np.arange(3), np.eye(3), ["a", "b", "c"]),
+    "numbers": lambda: figures.answers(OBJECTIVES["regression"], np.ones((3, 1)), np.ones((3, 1)), []),
+    "one step ahead": lambda: figures.answers(OBJECTIVES["forecast"], np.ones((3, 1)), np.zeros((3, 1)), []),
+    "steps ahead": lambda: figures.answers(OBJECTIVES["forecast"], np.ones((3, 2)), np.zeros((3, 2)), []),
+    "rows, binary": lambda: figures.answers_by_row(NAMES, TARGET, ANSWER, ["no", "yes"]),
+    "rows, multiclass": lambda: figures.answers_by_row(NAMES[:3], np.arange(3), np.eye(3), ["a", "b", "c"]),
+    "rows, numbers": lambda: figures.answers_by_row(NAMES, TARGET[:, None] * 1.0, ANSWER, []),
+    "gallery": lambda: figures.gallery(IMAGES, TARGET, ANSWER, ["no", "yes"], NAMES),
+    "one image": lambda: figures.gallery(IMAGES[:1], TARGET[:1], ANSWER[:1], ["no", "yes"], NAMES[:1]),
+    "forecasts": lambda: figures.forecasts(*FORECASTS),
+    "a dollar in a name": lambda: figures.confusion(TARGET, 1 - TARGET, ["cost_$5_$6", "b"]),
+    "a script without glyphs": lambda: figures.confusion(TARGET, 1 - TARGET, ["猫", "犬"]),
+    "a class that no row has": lambda: figures.confusion(TARGET, TARGET, ["a", "b", "c"]),
+}
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_the_same_bytes_for_the_same_numbers(tmp_path, name):
+    for file in ("a.png", "b.png"):
+        figures.save(DRAWN[name](), tmp_path / file)
+    content = (tmp_path / "a.png").read_bytes()
+    assert content == (tmp_path / "b.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert b"Software" not in content
+
+
+def test_other_numbers_are_another_figure(tmp_path):
+    figures.save(DRAWN["learning"](), tmp_path / "a.png")
+    figures.save(figures.learning(HISTORY.assign(loss=HISTORY["loss"] + 1)), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_learning_shows_what_has_a_validation_figure_and_the_kept_epoch():
+    (axes,) = figures.learning(HISTORY).axes
+    train, validation, kept = axes.lines
+    assert axes.get_title() == "loss"
+    assert list(train.get_ydata()) == [3, 2, 1]
+    assert list(validation.get_ydata()) == [3, 1, 2]
+    assert list(kept.get_xdata()) == [2, 2]
+
+
+def test_a_confusion_counts_rows_by_their_true_class():
+    (axes,) = figures.confusion(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["a", "b"]).axes
+    assert texts(axes) == ["2", "1", "1"]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[2 / 3, 1 / 3], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("case", "named"), [("rows, binary", ["5", "4"]), ("rows, multiclass", []), ("rows, numbers", ["5", "4", "3", "2"])]
+)
+def test_the_most_wrong_rows_carry_their_name(case, named):
+    (axes,) = DRAWN[case]().axes
+    assert texts(axes) == named
+
+
+def test_a_gallery_begins_with_the_surest_mistakes():
+    titles = [axes.get_title() for axes in DRAWN["gallery"]().axes]
+    assert titles == ["5\nyes 0.90\nis no", "4\nno 0.70\nis yes", "3\nyes 0.70", "2\nno 0.80"]
+
+
+def test_a_gallery_shows_no_more_than_asked():
+    assert len(figures.gallery(IMAGES, TARGET, ANSWER, ["no", "yes"], NAMES, most=2).axes) == 2
+
+
+def test_errors_are_told_by_the_step_ahead():
+    target, answer = np.zeros((2, 3)), np.array([[1.0, 2, 3], [-1, 2, -5]])
+    (axes,) = figures.answers(OBJECTIVES["forecast"], target, answer, []).axes
+    assert [bar.get_height() for bar in axes.patches] == [1, 2, 4]
+
+
+def test_a_forecast_begins_at_the_last_known_value():
+    first = figures.forecasts(*FORECASTS).axes[0]
+    past, came, forecast = (list(line.get_ydata()) for line in first.lines)
+    assert (past, came, forecast) == ([0, 1, 2, 3], [3, 1, 1, 1], [3, 0, 0, 0])
+    assert first.get_title() == "after 2020-01-01"

@@ -1,0 +1,161 @@
+"""One MLflow database for all tests here (it takes seconds to make), and a small project whose models need no Keras."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainyard import files, kinds, params
+from trainyard.stages.register import register
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture(autouse=True)
+def project_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variable in ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def tracked(monkeypatch, database):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+
+
+@pytest.fixture
+def client(tracked):
+    from trainyard.tracking import store
+
+    with store.connected() as found:
+        return found
+
+
+@pytest.fixture
+def project(request, tracked):
+    return Project(re.sub(r"[^a-z0-9]", "-", request.node.name.removeprefix("test_").lower()))
+
+
+@pytest.fixture
+def new_project():
+    return Project
+
+
+@dataclass
+class Project:
+    """A table of 200 rows, and models that are planted: what they are worth is what the test says."""
+
+    dataset: str
+    name: str = field(init=False)
+    epochs: int = 3
+    floor: dict[str, float] = field(default_factory=dict)
+    margin: float = 0.0
+
+    def __post_init__(self):
+        self.name = f"m-{self.dataset}"
+        self.write_table(classes=["no", "yes"])
+
+    @property
+    def params(self):
+        model = {"family": "mlp", "dataset": self.dataset, "epochs": self.epochs}
+        return params.parse(
+            {
+                "datasets": {
+                    self.dataset: {"kind": "tables", "path": "table.csv", "target": "y", "objective": "binary"}
+                },
+                "train": {self.name: model},
+                "evaluate": {self.name: {"dataset": self.dataset, "floor": self.floor, "margin": self.margin}},
+            }
+        )
+
+    @property
+    def data(self):
+        return kinds.open_prepared(self.dataset, self.params.dataset(self.dataset))
+
+    @property
+    def folder(self):
+        return Path("models") / self.name
+
+    @property
+    def report(self):
+        return Path("reports/models") / self.name
+
+    def write_table(self, classes):
+        draw = np.random.default_rng(0)
+        table = pd.DataFrame({"a": draw.normal(size=200), "b": draw.normal(size=200), "y": classes * 100})
+        table.to_csv("table.csv", index=False)
+        self.prepare(seed=1)
+
+    def prepare(self, seed):
+        spec = self.params.dataset(self.dataset)
+        kind = kinds.of(spec)
+        manifest = kind.manifest(spec)
+        with files.replacing_folder(Path("build") / self.dataset) as folder:
+            kinds.write_prepared(spec, manifest, kind.split(spec, manifest, seed), folder)
+
+    def train(self, weights="first", epochs=3):
+        self.epochs = epochs
+        spec = self.params.dataset(self.dataset)
+        with files.replacing_folder(self.folder) as folder:
+            (folder / "model.keras").write_text(weights)
+            losses = {"loss": np.linspace(1, 0.5, epochs), "val_loss": np.linspace(1, 0.6, epochs)}
+            history = pd.DataFrame(losses, index=pd.RangeIndex(1, epochs + 1, name="epoch"))
+            history["kept"] = (history.index == epochs).astype(int)
+            files.write_csv(folder / "history.csv", history)
+            about = {
+                "model": self.name,
+                "family": "mlp",
+                "dataset": self.dataset,
+                "kind": "tables",
+                "objective": "binary",
+                "classes": self.data.classes,
+                "facts": dict(self.data.facts),
+                "spec": spec.model_dump(mode="json"),
+                "params": self.params.model(self.name).model_dump(mode="json"),
+                "parameters": 10,
+                "sha256": files.sha256(folder / "model.keras"),
+            }
+            files.write_json(folder / "model.json", about)
+
+    def evaluate(self, wrong, naive_wrong=20):
+        """The model errs on the first `wrong` of 40 test examples, the naive baseline on the first `naive_wrong`."""
+        rows = self.data.test.rows
+        place = np.arange(len(rows))
+        scores = rows.assign(
+            score=(place >= wrong) * 1.0, naive_score=(place >= naive_wrong) * 1.0, classical_score=1.0
+        )
+        probability = np.where(scores["score"] == (self.data.test.target == 1), 0.9, 0.1)
+        scores = scores.assign(p_no=1 - probability, p_yes=probability)
+        interval = {"value": 1 - wrong / len(rows), "low": 0.0, "high": 1.0}
+        metrics = {
+            "model": self.name,
+            "dataset": self.dataset,
+            "objective": "binary",
+            "examples": len(rows),
+            "test": {"accuracy": interval, "auc": {"value": None, "low": None, "high": None}},
+            "naive": {"name": "shares of the classes", "accuracy": 0.5, "auc": 0.5},
+            "classical": {"name": "logistic regression", "accuracy": 1.0, "auc": None},
+            "better_than_naive": interval,
+            "better_than_classical": interval,
+        }
+        self.report.mkdir(parents=True, exist_ok=True)
+        files.write_json(self.report / "metrics.json", metrics)
+        files.write_csv(self.report / "scores.csv", scores)
+        for figure in ("learning", "answers", "mistakes"):
+            (self.report / f"{figure}.png").write_bytes(b"a figure")
+
+    def register(self):
+        register(self.name, self.params)
+        return files.read_json(self.report / "verdict.json")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:  # MLflow 3.17 warns of its own type hints when it is imported
+        item.add_marker(pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"))

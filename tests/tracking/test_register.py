@@ -1,0 +1,228 @@
+"""The gate's verdict, the aliases it moves, and that a second register of the same state says the same bytes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainyard import tracking
+from trainyard.errors import BadInput, EnvironmentFailed
+
+
+def aliases(client, project):
+    return {alias: int(version) for alias, version in client.get_registered_model(project.name).aliases.items()}
+
+
+def outcome(verdict):
+    return verdict["decision"], [check["name"] for check in verdict["checks"] if not check["passed"]]
+
+
+def test_the_first_good_model_is_champion(project, client):
+    project.train()
+    project.evaluate(wrong=2)
+    project.floor = {"accuracy": 0.9}
+    verdict = project.register()
+    assert outcome(verdict) == ("champion", [])
+    assert verdict["against"] is None
+    assert [check["name"] for check in verdict["checks"]] == [
+        "floor accuracy",
+        "better than naive",
+        "better than the champion",
+    ]
+    assert aliases(client, project) == {"challenger": 1, "champion": 1}
+    card = (project.report / "card.md").read_text()
+    assert "**Champion**: mlp with 10 parameters" in card
+    assert "| accuracy | 0.950 | 0.000 to 1.000 | 0.500 | 1.000 |" in card
+    assert "| auc | - | - to - | 0.500 | - |" in card
+    assert client.get_model_version(project.name, "1").description == card
+
+
+def test_registering_again_says_the_same_bytes(project, client):
+    project.train()
+    project.evaluate(wrong=8)
+    project.register()
+    first = [(project.report / file).read_bytes() for file in ("verdict.json", "card.md")]
+    project.register()
+    assert [(project.report / file).read_bytes() for file in ("verdict.json", "card.md")] == first
+    project.train("better")
+    project.evaluate(wrong=0)
+    assert outcome(project.register()) == ("champion", [])
+    second = (project.report / "verdict.json").read_bytes()
+    project.register()  # the champion is this very content: compared with the one it beat, not with itself
+    assert (project.report / "verdict.json").read_bytes() == second
+    assert aliases(client, project) == {"challenger": 2, "champion": 2}
+
+
+def test_a_tie_keeps_the_champion(project, client):
+    project.train("first")
+    project.evaluate(wrong=4)
+    project.register()
+    project.train("as good")
+    project.evaluate(wrong=4)
+    verdict = project.register()
+    assert outcome(verdict) == ("challenger", ["better than the champion"])
+    assert verdict["against"] == tracking.champion(project.name).content
+    assert aliases(client, project) == {"challenger": 2, "champion": 1}
+
+
+def test_a_worse_model_is_refused(project, client):
+    project.train("first")
+    project.evaluate(wrong=0)
+    project.register()
+    project.train("worse")
+    project.evaluate(wrong=12)
+    assert outcome(project.register()) == ("challenger", ["better than the champion"])
+    assert aliases(client, project) == {"challenger": 2, "champion": 1}
+
+
+def test_a_margin_asks_for_more(project, client):
+    project.train("first")
+    project.evaluate(wrong=10)
+    project.register()
+    project.train("better")
+    project.evaluate(wrong=0)
+    project.margin = 0.5
+    assert outcome(project.register()) == ("challenger", ["better than the champion"])
+    project.margin = 0.05
+    assert outcome(project.register()) == ("champion", [])
+    assert aliases(client, project) == {"challenger": 2, "champion": 2}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "naive_wrong", "failed"),
+    [(8, 20, ["floor accuracy"]), (2, 2, ["better than naive"]), (8, 8, ["floor accuracy", "better than naive"])],
+)
+def test_without_a_champion_floor_and_baseline_still_refuse(project, client, wrong, naive_wrong, failed):
+    project.floor = {"accuracy": 0.9}
+    project.train()
+    project.evaluate(wrong, naive_wrong)
+    assert outcome(project.register()) == ("challenger", failed)
+    assert aliases(client, project) == {"challenger": 1}
+
+
+def test_a_metric_that_is_not_defined_reaches_no_floor(project):
+    project.floor = {"auc": 0.1}
+    project.train()
+    project.evaluate(wrong=2)
+    assert outcome(project.register()) == ("challenger", ["floor auc"])
+
+
+def test_going_back_to_earlier_params(project, client):
+    for epochs, wrong, decision in [(10, 0, "champion"), (3, 12, "challenger"), (10, 0, "champion")]:
+        project.train(f"{epochs} epochs", epochs)
+        project.evaluate(wrong)
+        assert project.register()["decision"] == decision
+    assert aliases(client, project) == {"challenger": 1, "champion": 1}
+    assert len(client.search_model_versions(f"name = '{project.name}'")) == 2
+    assert len(client.search_runs([client.get_experiment_by_name(project.dataset).experiment_id])) == 2
+
+
+def test_going_back_to_what_was_beaten_does_not_take_the_crown_back(project, client):
+    verdicts = {}
+    for weights, wrong in [("old", 20), ("new", 0), ("old", 20), ("new", 0)]:
+        project.train(weights)
+        project.evaluate(wrong, naive_wrong=39)
+        verdicts.setdefault(weights, []).append(project.register())
+    assert [verdict["decision"] for verdict in verdicts["old"]] == ["champion", "challenger"]
+    assert verdicts["new"][0] == verdicts["new"][1]
+    assert aliases(client, project) == {"challenger": 2, "champion": 2}
+
+
+def test_a_champion_of_other_classes_stays(project, client):
+    project.train("first")
+    project.evaluate(wrong=10)
+    project.register()
+    project.write_table(classes=["no", "perhaps"])
+    project.train("second")
+    project.evaluate(wrong=0)
+    verdict = project.register()
+    assert outcome(verdict) == ("challenger", ["better than the champion"])
+    assert "its classes are no, yes, here they are no, perhaps" in verdict["checks"][-1]["reason"]
+    assert aliases(client, project) == {"challenger": 2, "champion": 1}
+
+
+def test_scores_of_another_model_are_refused(project):
+    from trainyard import files
+
+    project.train()
+    project.evaluate(wrong=2)
+    metrics = files.read_json(project.report / "metrics.json")
+    files.write_json(project.report / "metrics.json", {**metrics, "sha256": "0" * 64})
+    with pytest.raises(BadInput, match="about another model"):
+        project.register()
+
+
+def test_scores_of_other_rows_are_refused(project):
+    project.train()
+    project.evaluate(wrong=2)
+    project.prepare(seed=2)
+    with pytest.raises(BadInput, match=r"scores.csv: not about the rows of build"):
+        project.register()
+
+
+def test_a_champion_that_trainyard_has_not_made_stays(project, client):
+    client.create_registered_model(project.name)
+    client.create_model_version(project.name, "runs:/0/model", tags={})
+    client.set_registered_model_alias(project.name, "champion", "1")
+    project.train()
+    project.evaluate(wrong=0)
+    verdict = project.register()
+    assert outcome(verdict) == ("challenger", ["better than the champion"])
+    assert "trainyard has not made it" in verdict["checks"][-1]["reason"]
+    assert aliases(client, project) == {"challenger": 2, "champion": 1}
+
+
+def test_an_alias_that_somebody_else_moves_meanwhile_is_noticed(project, client, monkeypatch):
+    from mlflow import MlflowClient
+
+    project.train("first")
+    project.evaluate(wrong=4)
+    project.register()
+    project.train("second")
+    project.evaluate(wrong=0)
+    moved = MlflowClient.set_registered_model_alias
+
+    def raced(self, name, alias, version):
+        moved(self, name, alias, version)
+        if alias == "champion":
+            moved(self, name, alias, "1")
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", raced)
+    with pytest.raises(EnvironmentFailed, match="somebody else moved champion to version 1"):
+        project.register()
+
+
+PUBLISH = """
+import sys
+from trainyard import params, tracking
+tracking.publish(sys.argv[1], params.load())
+"""
+
+
+@pytest.mark.slow
+def test_two_that_publish_at_once_make_no_doubles(project, client):
+    from ruamel.yaml import YAML
+
+    project.train()
+    project.evaluate(wrong=2)
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(project.params.model_dump(mode="json", exclude_none=True), file)
+    started = [subprocess.Popen([sys.executable, "-c", PUBLISH, project.name]) for _ in range(2)]
+    assert [process.wait(120) for process in started] == [0, 0]
+    assert len(client.search_model_versions(f"name = '{project.name}'")) == 1
+    assert len(client.search_runs([client.get_experiment_by_name(project.dataset).experiment_id])) == 1
+
+
+def test_without_a_tracking_uri_all_stays_in_the_project(project_folder, new_project, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    project = new_project("digits")
+    with tracking.live(project.name, project.params, project.data) as run:
+        project.train()
+        run.finished(project.folder)
+    project.evaluate(wrong=2)
+    assert project.register()["decision"] == "champion"
+    assert {path.name for path in project_folder.iterdir()} == {"table.csv", "build", "models", "reports", "mlruns"}
+    assert {path.name for path in Path("mlruns").glob("[!m]*")} == {"artifacts"}
+    assert "MLFLOW_TRACKING_URI" not in os.environ

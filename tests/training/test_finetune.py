@@ -1,0 +1,92 @@
+"""Fine-tuning: what trains in which phase, what never moves, and which phase is kept."""
+
+import keras
+import numpy as np
+import pytest
+from contracts.samples import prepared
+
+from trainyard import kinds, models
+from trainyard.models import pretrained
+from trainyard.params import MobileNet
+from trainyard.training import finetune, fit
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("data"), "images", "multiclass")
+
+
+def block(**knobs):
+    base = {
+        "family": "mobilenet",
+        "dataset": "sample",
+        "backbone": {"width": 0.25, "weights": "embedded"},
+        "copies": 1,
+        "epochs": 2,
+    }
+    return MobileNet(**{**base, "augment": {"flip": "horizontal"}, **knobs})
+
+
+def trained(images, spec):
+    keras.utils.set_random_seed(1)
+    preprocessing = kinds.of(images.spec).preprocessing(images.spec, images.facts, images.train)
+    core = models.build(spec, (32, 32, 3), images.objective, images.units)
+    backbone = core.get_layer("trunk").get_layer("backbone")
+    backbone.set_weights(pretrained.resolve(spec.backbone)[0].get_weights())
+    before = {weight.path: weight.numpy() for weight in backbone.weights}
+    with fit.pairs(images, preprocessing) as (training, validation):
+        history = finetune.finetune(core, training, validation, spec, images, 1)
+    moved = {weight.path for weight in backbone.weights if (weight.numpy() != before[weight.path]).any()}
+    return core, backbone, moved, history
+
+
+def test_the_first_phase_moves_the_head_alone(images):
+    _, _, moved, history = trained(images, block(thaw={"layers": 0}))
+    assert not moved
+    assert len(history) == 2
+
+
+def test_the_second_phase_moves_the_top_alone_and_no_batch_statistics(images):
+    spec = block(thaw={"layers": 12, "epochs": 2, "learning_rate": 0.01})
+    _, backbone, moved, history = trained(images, spec)
+    if history["kept"].iloc[2:].sum() == 0:
+        pytest.fail("the second phase was not kept: the test says nothing")
+    top = {weight.path for layer in backbone.layers[-12:] for weight in layer.weights}
+    assert moved
+    assert moved <= top
+    assert not [path for path in moved if "_bn" in path]
+    statistics = [weight for weight in backbone.weights if "moving" in weight.path]
+    assert statistics
+    assert len(history) == 4
+
+
+def test_batch_statistics_would_move_if_the_backbone_trained_as_usual(images):
+    """The test above can fail: where the same layers may train, their statistics do move."""
+    spec = block(backbone={"width": 0.25, "weights": "none"})
+    core = models.build(spec, (32, 32, 3), images.objective, images.units)
+    backbone = core.get_layer("trunk").get_layer("backbone")
+    for layer in backbone.layers:
+        layer.trainable = True
+    before = [weight.numpy() for weight in backbone.weights if "moving" in weight.path]
+    core(np.random.default_rng(0).random((8, 32, 32, 3), np.float32), training=True)
+    after = [weight.numpy() for weight in backbone.weights if "moving" in weight.path]
+    assert any((old != new).any() for old, new in zip(before, after, strict=True))
+
+
+def test_a_second_phase_that_is_worse_is_undone(images):
+    spec = block(thaw={"layers": 12, "epochs": 1, "learning_rate": 10.0})
+    _, _, moved, history = trained(images, spec)
+    assert not moved
+    assert history["kept"].iloc[:2].sum() == 1
+    assert history["kept"].iloc[2] == 0
+
+
+def test_frozen_features_are_those_of_the_network_and_copies_differ(images):
+    core = models.build(block(), (32, 32, 3), images.objective, images.units)
+    pixels = np.asarray(images.train.raw["image"][:6], np.float32) / 255
+    features = finetune._frozen_features(core, pixels, 2)
+    np.testing.assert_allclose(features[:6], np.asarray(core.get_layer("trunk")(pixels, training=False)), atol=1e-6)
+    assert features.shape[0] == 18
+    assert (features[6:12] != features[:6]).any()
+    answers = core.get_layer("top")(features[:6], training=False)
+    np.testing.assert_allclose(np.asarray(core(pixels, training=False)), np.asarray(answers), atol=1e-5)

@@ -1,0 +1,123 @@
+"""The fit: the steps it makes, what it keeps, what it refuses."""
+
+import keras
+import numpy as np
+import pytest
+from contracts.samples import prepared
+
+from trainyard.errors import BadInput, TrainingFailed
+from trainyard.params import MLP, EarlyStopping, Optimizer
+from trainyard.training import fit
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("data"), "tables", "binary")
+
+
+def block(**knobs):
+    return MLP(**{"family": "mlp", "dataset": "sample", "layers": [], **knobs})
+
+
+def logistic(width=3):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((width,))
+    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(inputs))
+
+
+def toy(n=50):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3)).astype(np.float32)
+    return x, (x.sum(axis=1, keepdims=True) > 0).astype(np.float32)
+
+
+def test_an_epoch_is_gradient_descent_in_the_order_of_seed_and_epoch(tables):
+    """Logistic regression by plain SGD, written out in NumPy: the last, smaller batch counts too."""
+    (x, y), core = toy(), logistic()
+    weights, bias = (np.array(weight, np.float64) for weight in core.get_weights())
+    spec = block(epochs=3, batch_size=16, best_epoch=False, optimizer=Optimizer(name="sgd", learning_rate=0.5))
+    fit.fit(core, (x, y), (x, y), spec, tables, seed=7)
+    for epoch in range(3):
+        order = np.random.default_rng([7, epoch]).permutation(len(x))
+        for batch in np.split(order, range(16, len(x), 16)):
+            error = 1 / (1 + np.exp(-(x[batch] @ weights + bias))) - y[batch]
+            weights, bias = weights - 0.5 * x[batch].T @ error / len(batch), bias - 0.5 * error.mean(axis=0)
+    np.testing.assert_allclose(core.get_weights()[0], weights, atol=1e-5)
+    np.testing.assert_allclose(core.get_weights()[1], bias, atol=1e-5)
+
+
+def test_epochs_differ_in_their_order():
+    batches = fit.Batches(np.arange(40), np.arange(40), 8, seed=1)
+    orders = []
+    for epoch in range(3):
+        batches.shuffle(epoch)
+        orders.append(np.concatenate([batches[i][1] for i in range(len(batches))]))
+    assert all(sorted(order) == list(range(40)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_the_weights_of_the_best_epoch_are_kept(tables):
+    """A learning rate that grows without end: the best epoch is not the last."""
+    (x, y), core = toy(), logistic()
+    rate = {"name": "ExponentialDecay", "initial_learning_rate": 0.1, "decay_steps": 1, "decay_rate": 3.0}
+    spec = block(epochs=8, batch_size=64, optimizer=Optimizer(name="sgd", learning_rate=rate))
+    history = fit.fit(core, (x, y), (x, 1 - y), spec, tables, seed=1)
+    best = history["val_loss"].idxmin()
+    assert list(history.index[history["kept"] == 1]) == [best]
+    assert best != history.index[-1]
+    answer = core.predict(x, verbose=0).astype(np.float64)
+    loss = -np.log(np.where(1 - y == 1, answer, 1 - answer)).mean()
+    assert loss == pytest.approx(history["val_loss"][best], rel=1e-4)
+
+
+def test_training_stops_early(tables):
+    (x, y), core = toy(), logistic()
+    spec = block(
+        epochs=50, optimizer=Optimizer(name="sgd", learning_rate=0.5), early_stopping=EarlyStopping(patience=2)
+    )
+    history = fit.fit(core, (x, y), (x, 1 - y), spec, tables, seed=1)
+    assert len(history) == 3
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_epoch(tables):
+    x, y = toy()
+    told = []
+    spec = block(epochs=3)
+    with pytest.raises(TrainingFailed, match=r"epoch 1: .*loss is nan"):
+        fit.fit(logistic(), (np.where(x > 2, np.nan, x), y), (x, y), spec, tables, 1, lambda *row: told.append(row))
+    assert not told
+
+
+def test_class_weights_are_those_of_scikit_learn(tables):
+    from sklearn.utils.class_weight import compute_class_weight
+
+    target = tables.train.target
+    balanced = fit._class_weight(block(class_weight="balanced"), tables)
+    expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
+    np.testing.assert_allclose(list(balanced.values()), expected)
+    assert fit._class_weight(block(class_weight={"1": 3.0}), tables) == {0: 1.0, 1: 3.0}
+    with pytest.raises(BadInput, match="no class `2`"):
+        fit._class_weight(block(class_weight={"2": 3.0}), tables)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"optimizer": Optimizer(name="sgd", momentum=-1.0)}, "momentum"),
+        ({"optimizer": Optimizer(name="adam", clipnorm=1.0, clipvalue=1.0)}, "clip"),
+    ],
+)
+def test_what_keras_refuses_is_bad_input(tables, knobs, told):
+    with pytest.raises(BadInput, match=told):
+        fit.compile_core(logistic(), block(**knobs), tables, block(**knobs).optimizer)
+
+
+def test_every_optimizer_and_schedule_of_params_is_made():
+    from trainyard.keras_names import OPTIMIZERS
+
+    for name in OPTIMIZERS:
+        made = fit.keras_optimizer(Optimizer(name=name, learning_rate=0.01))
+        assert type(made).__name__.lower() == name
+        assert float(made.learning_rate) == pytest.approx(0.01)
+    decay = {"name": "CosineDecay", "initial_learning_rate": 0.2, "decay_steps": 100}
+    assert float(fit.keras_optimizer(Optimizer(learning_rate=decay)).learning_rate) == pytest.approx(0.2)
