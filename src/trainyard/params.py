@@ -603,7 +603,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise BadInput(f"{path}:{line}: no valid YAML: {str(error.problem).splitlines()[0]}") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # 2026-13-01; 5,000 brackets
+    except (YAMLError, ValueError, RecursionError) as error:  # 2026-13-01; a thousand brackets
         raise BadInput(f"{path}: no valid YAML: {str(error).splitlines()[0]}") from None
     return parse(raw, path)
 

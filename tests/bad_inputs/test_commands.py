@@ -148,7 +148,7 @@ CHECK = {
         params("rnn, dataset: tides", "cnn, dataset: tides"),
         ": train.rnn.dataset: `tides` is of kind series; this",
     ),
-    "key twice": (params("window: 4", "window: 4\n    window: 5"), ":20: no valid YAML: found duplicate key"),
+    "key twice": (params("window: 4", "window: 4\n    window: 5"), ":19: no valid YAML: found duplicate key"),
     "tab": (params("  people:", "\tpeople:"), ":3: no valid YAML: found character '\\t'"),
     "empty": (write("params.yaml", b""), ": expected a mapping"),
     "not UTF-8": (write("params.yaml", b"seed: \xff"), ": not UTF-8 at byte 6"),
