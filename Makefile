@@ -30,7 +30,7 @@ lock := requirements/$(DEVICE).lock
 pip := .venv/bin/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help repro ui test test-slow test-all check format lock
+.PHONY: help repro ui bench test test-slow test-all check format lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ repro: $(ready) ## Run the whole line: what has not changed is not run again
 
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui
+
+bench: $(ready) ## Measure what the shipped models are worth over five seeds (about 15 minutes on two cores)
+	python benchmarks/seeds.py
 
 test: $(ready) ## Run the fast tests
 	pytest -m "not slow and not fault"

@@ -1,0 +1,224 @@
+"""Train the embedded MobileNet backbone from nothing, on emoji of other kinds than the shipped pictograms.
+
+Why: transfer learning should work on a closed network, and the published ImageNet weights may neither be reachable
+nor licensed for everyone. This recipe needs an emoji font and some minutes of two processor cores, and no photograph.
+
+What is learned: to tell the glyphs of food, objects, faces, plants, signs and so on apart (one class a glyph), each
+drawn anew at every step in any colour, size, angle and place, on any ground. The drawing is a layer of the network:
+a batch holds only the numbers of the glyphs. No animal, vehicle or landmark takes part: the script refuses to start
+if a glyph of data/pictograms is among its own, by code point or by picture, so that their use as a test stays honest.
+
+    python scripts/pretrain_mobilenet.py [--font FILE] [--out FILE] [--steps NUMBER]
+
+The random streams are seeded, yet sums on several cores come in any order: a second run gives other bytes and the
+same worth. What the shipped weights are worth stands in the card beside them.
+"""
+
+import argparse
+import hashlib
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from fontTools.ttLib import TTFont
+from keras import ops
+from make_pictograms import FONT, GLYPHS, WrongFont, cut_glyph, open_font
+from PIL import Image
+
+log = logging.getLogger("pretrain_mobilenet")
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "src/trainyard/models/weights/mobilenet-v1-0.25-embedded.weights.h5"
+SEED = 20240229
+SIDE = 96  # pixels: the input that the weights are tuned to; other sizes load as well
+WIDTH = 0.25  # MobileNet's alpha: 219 thousand weights
+
+BATCH = 64  # drawings in a step
+STEPS = 3500  # the learning rate falls to nothing over them, so they are the one budget to turn
+PARTS = 10  # lines of log
+LEARNING_RATE = 4e-3  # the peak, for AdamW
+WARM_UP = 0.05  # part of the steps in which the learning rate rises
+WEIGHT_DECAY = 0.02
+SMOOTHING = 0.1  # of the labels: some glyphs are near twins
+
+# How a glyph is drawn: anew at every step, or the weights would learn a thousand pictures by heart.
+SIZE = (0.6, 1.05)  # longer side of the glyph, as a part of the picture's side
+STRETCH = 1.15  # largest ratio by which one axis is longer than drawn
+ANGLE = 15.0  # largest rotation to either side, in degrees
+SHIFT = 0.08  # largest move out of the centre, as a part of the picture's side
+SATURATION = (0.0, 1.5)  # factor on the colourfulness of the glyph
+CONTRAST = (0.5, 1.2)  # factor on the glyph's grey levels around the middle
+CELLS = 4  # corners on a side of the colour mesh that makes the ground
+NOISE = 0.05  # largest standard deviation of the noise, where black to white is 1
+
+# Emoji are scattered over these code points; what the font does not draw is left out.
+EMOJI = [(0x2190, 0x3300), (0x1F000, 0x1FAFF)]
+# Animals, vehicles and landmarks, with everything near them in Unicode that shows one: not only the shipped glyphs.
+BARRED = [
+    *[(0x1F400, 0x1F43F), (0x1F980, 0x1F9AE), (0x1F54A, 0x1F54A), (0x1F577, 0x1F578), (0x1FAB0, 0x1FAB3)],  # animals
+    *[(0x1FABC, 0x1FABF), (0x1FACE, 0x1FACF), (0x1F638, 0x1F640), (0x1F648, 0x1F64A), (0x1F3C7, 0x1F3C7)],  # animals
+    *[(0x1F680, 0x1F6FF), (0x2708, 0x2708), (0x26F4, 0x26F5), (0x1F3CD, 0x1F3CE), (0x1F9BC, 0x1F9BD)],  # vehicles
+    *[(0x1F3D4, 0x1F3F0), (0x1F5FA, 0x1F5FF), (0x1F300, 0x1F30C), (0x1F320, 0x1F320), (0x1F3A0, 0x1F3AA)],  # landmarks
+    *[(0x1F386, 0x1F387), (0x1F391, 0x1F391), (0x26E9, 0x26EA), (0x26F0, 0x26FA), (0x1F54B, 0x1F54D)],  # landmarks
+    *[(0x1F492, 0x1F492), (0x1F1E6, 0x1F1FF), (0x1F3FB, 0x1F3FF)],  # a wedding chapel; letters and tones for sequences
+]
+
+
+def within(code: int, ranges: list[tuple[int, int]]) -> bool:
+    """Tell whether a code point lies in one of the ranges, both ends counted in."""
+    return any(first <= code <= last for first, last in ranges)
+
+
+def load_glyphs(file: Path) -> np.ndarray:
+    """Return the glyphs to learn as RGBA pictures, uint8 [glyphs, SIDE, SIDE, 4], none of them a shipped one."""
+    font = open_font(file)
+    codes = [code for code in sorted(TTFont(file).getBestCmap()) if within(code, EMOJI) and not within(code, BARRED)]
+    shipped = [character for characters in GLYPHS.values() for character in characters]
+    assert not set(codes) & set(map(ord, shipped)), "a shipped glyph is among those to learn"
+    forbidden = {cut_glyph(font, character).tobytes() for character in shipped}
+    pictures: dict[bytes, Image.Image] = {}  # by content: some code points share a picture
+    for code in codes:
+        glyph = cut_glyph(font, chr(code))
+        assert glyph.tobytes() not in forbidden, f"U+{code:X} has the picture of a shipped glyph"
+        canvas = Image.new("RGBA", (max(glyph.size), max(glyph.size)))
+        canvas.paste(glyph, ((canvas.width - glyph.width) // 2, (canvas.height - glyph.height) // 2))
+        pictures.setdefault(glyph.tobytes(), canvas.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    return np.stack([np.asarray(picture) for picture in pictures.values()])
+
+
+def interpolation(cells: int, side: int) -> np.ndarray:
+    """Return the matrix [side, cells] that stretches a line of colours to a line of pixels, linearly."""
+    place = np.linspace(0, cells - 1, side)[:, None]
+    return np.maximum(0, 1 - np.abs(place - np.arange(cells))).astype("float32")
+
+
+class Draw(keras.layers.Layer):
+    """Draws glyphs by number: int [batch] to float [batch, SIDE, SIDE, 3] between -1 and 1, anew at every call."""
+
+    def __init__(self, glyphs: np.ndarray) -> None:
+        super().__init__(trainable=False)
+        self.glyphs = ops.convert_to_tensor(glyphs)
+        self.stretch = ops.convert_to_tensor(interpolation(CELLS, SIDE))
+        self.random = keras.random.SeedGenerator(SEED)
+
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> keras.KerasTensor:
+        """Draw float32 numbers between low and high."""
+        return keras.random.uniform(shape, low, high, seed=self.random)
+
+    def place(self, pictures: keras.KerasTensor) -> keras.KerasTensor:
+        """Mirror, turn, stretch, scale and move every picture; what comes in from outside is transparent."""
+        angle = self.uniform((BATCH,), -1.0, 1.0) * math.radians(ANGLE)
+        scale, ratio = self.uniform((BATCH,), *SIZE), self.uniform((BATCH,), -1.0, 1.0) * math.log(STRETCH) / 2
+        mirror = ops.sign(self.uniform((BATCH,), -1.0, 1.0))
+        wide, high = mirror / scale * ops.exp(ratio), ops.exp(-ratio) / scale
+        centre = (SIDE - 1) / 2
+        across, down = (self.uniform((BATCH,), 1 - SHIFT, 1 + SHIFT) * centre for _ in range(2))
+        # rows of the matrix that leads from a pixel of the result to its place in the glyph
+        a, b = wide * ops.cos(angle), -wide * ops.sin(angle)
+        c, d = high * ops.sin(angle), high * ops.cos(angle)
+        rows = [a, b, centre - a * across - b * down, c, d, centre - c * across - d * down]
+        zero = ops.zeros((BATCH,))
+        return ops.image.affine_transform(pictures, ops.stack([*rows, zero, zero], axis=1), fill_mode="constant")
+
+    def recolour(self, colours: keras.KerasTensor) -> keras.KerasTensor:
+        """Turn the hue by any angle around the grey axis, scale saturation and contrast; colours are 0 to 1."""
+        turn = self.uniform((BATCH, 1, 1, 1), 0.0, 2 * math.pi)
+        saturation = self.uniform((BATCH, 1, 1, 1), *SATURATION)
+        grey = ops.mean(colours, axis=-1, keepdims=True)
+        away = colours - grey
+        side = (ops.roll(away, 1, axis=-1) - ops.roll(away, -1, axis=-1)) / math.sqrt(3)  # a quarter turn of it
+        colours = grey + saturation * (ops.cos(turn) * away + ops.sin(turn) * side)
+        middle = self.uniform((BATCH, 1, 1, 1), 0.35, 0.65)
+        return middle + (colours - 0.5) * self.uniform((BATCH, 1, 1, 1), *CONTRAST)
+
+    def ground(self) -> keras.KerasTensor:
+        """Make backgrounds between one colour and a mesh of colours, more of them bright than dark."""
+        plain = ops.sqrt(self.uniform((BATCH, 1, 1, 1), 0.0, 1.0)) + self.uniform((BATCH, 1, 1, 3), -0.2, 0.2)
+        wild = self.uniform((BATCH, 1, 1, 1), 0.0, 0.3) * self.uniform((BATCH, CELLS, CELLS, 3), -1.0, 1.0)
+        return ops.einsum("yi,bijc,xj->byxc", self.stretch, plain + wild, self.stretch)
+
+    def call(self, numbers: keras.KerasTensor) -> keras.KerasTensor:
+        """Draw one picture for each number."""
+        pictures = ops.cast(ops.take(self.glyphs, numbers, axis=0), "float32") / 255.0
+        # colours count as much as they cover, or the transparent pixels' black would seep in at the edges
+        cover = pictures[..., 3:]
+        placed = self.place(ops.concatenate([pictures[..., :3] * cover, cover], axis=-1))
+        cover = placed[..., 3:]
+        colours = self.recolour(placed[..., :3] / ops.maximum(cover, 1e-3))
+        result = cover * colours + (1.0 - cover) * self.ground()
+        result += keras.random.normal((BATCH, SIDE, SIDE, 1), seed=self.random) * self.uniform(
+            (BATCH, 1, 1, 1), 0.0, NOISE
+        )
+        return ops.clip(result, 0.0, 1.0) * 2.0 - 1.0
+
+
+def mobilenet() -> keras.Model:
+    """Build the backbone untrained, exactly as whoever loads the weights builds it."""
+    return keras.applications.MobileNet(weights=None, alpha=WIDTH, include_top=False, input_shape=(SIDE, SIDE, 3))
+
+
+class Numbers(keras.utils.PyDataset):
+    """Batches of random glyph numbers, which are their own labels."""
+
+    def __init__(self, glyphs: int, steps: int, seed: int) -> None:
+        super().__init__()
+        self.glyphs, self.steps, self.seed = glyphs, steps, seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        numbers = np.random.default_rng([self.seed, step]).integers(0, self.glyphs, size=BATCH)
+        return numbers.astype("int32"), np.eye(self.glyphs, dtype="float32")[numbers]
+
+
+def train(glyphs: np.ndarray, steps: int) -> keras.Model:
+    """Train a new backbone for so many steps and return it."""
+    keras.utils.set_random_seed(SEED)
+    backbone = mobilenet()
+    numbers = keras.Input(batch_shape=(BATCH,), dtype="int32")
+    features = keras.layers.GlobalAveragePooling2D()(backbone(Draw(glyphs)(numbers)))
+    model = keras.Model(numbers, keras.layers.Dense(len(glyphs))(keras.layers.Dropout(0.1)(features)))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=SMOOTHING)
+    rising = round(steps * WARM_UP)
+    rate = keras.optimizers.schedules.CosineDecay(0.0, steps - rising, warmup_target=LEARNING_RATE, warmup_steps=rising)
+    # not compiled by XLA, which makes convolutions on a CPU slower
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY, clipnorm=1.0)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+    log.info("%d glyphs, %d steps of %d drawings", len(glyphs), steps, BATCH)
+    started = time.monotonic()
+    for part in range(PARTS):
+        results = model.fit(Numbers(len(glyphs), steps // PARTS, SEED + part), verbose=0).history
+        done, minutes = 100 * (part + 1) // PARTS, (time.monotonic() - started) / 60
+        log.info(
+            "%3d %%, %4.1f min: loss %.3f, accuracy %.3f", done, minutes, results["loss"][0], results["accuracy"][0]
+        )
+    return backbone
+
+
+def save(backbone: keras.Model, file: Path) -> None:
+    """Write the weights as 16-bit floats, half the size; they load into an ordinary 32-bit model."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float16")
+    half = mobilenet()
+    keras.config.set_dtype_policy(policy)
+    half.set_weights(backbone.get_weights())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half.save_weights(file)
+    log.info("%s: %d bytes, SHA-256 %s", file, file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--font", type=Path, default=FONT, help=f"the emoji font (default: {FONT})")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help=f"the weights file (default: {WEIGHTS.name})")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"of training (default: {STEPS})")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        save(train(load_glyphs(arguments.font), arguments.steps), arguments.out)
+    except WrongFont as problem:
+        sys.exit(str(problem))
