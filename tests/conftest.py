@@ -7,7 +7,7 @@ from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=50)
+settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=30)
 settings.load_profile("same")
 
 

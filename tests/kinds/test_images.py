@@ -237,9 +237,9 @@ def test_a_transparent_palette_costs_no_warning():
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped():
-    values = np.array([[0, 257, 300, 32896, 65535]], np.uint16)
-    found = pixels(encoded(Image.fromarray(values)), (1, 5, 1), channels=1)
-    assert found[0, :, 0].tolist() == [0, 1, 1, 128, 255]
+    values = np.array([[0, 257, 300, 32896, 65400, 65535]], np.uint16)
+    found = pixels(encoded(Image.fromarray(values)), (1, 6, 1), channels=1)
+    assert found[0, :, 0].tolist() == [0, 1, 1, 128, 254, 255]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -100,6 +100,11 @@ BAD = {
         {},
         "people.csv:7: column `age`: 'old' is no number; 2 such cells (mend it, or name the column under `categorical`",
     ),
+    "a word in every second row": (
+        {"age": lambda i: "old" if i % 2 else str(i)},
+        {},
+        f"people.csv:3: column `age`: 'old' is no number; {ROWS // 2} such cells",
+    ),
     "a comma for a point": (
         {"age": lambda i: '"1,5"' if i == 5 else str(i)},
         {},
