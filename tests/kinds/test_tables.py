@@ -398,6 +398,14 @@ def test_categories_are_one_hot_with_a_place_for_what_training_has_not_seen(prep
     assert found[:, 1:].tolist() == [[0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]]
 
 
+def test_categories_need_no_numbers_beside_them(prepared):
+    people(age=None, colour=lambda i: f"colour {i}")
+    data = prepared(spec())
+    found = features(data, data.test.raw)  # all of them are new
+    assert found.shape == (len(data.test), len(data.train) + 1)
+    assert found[:, 0].all()
+
+
 def test_a_category_may_be_called_as_keras_calls_what_is_new(prepared):
     people(colour=lambda i: ["Red", "[UNK]"][i % 2])  # sorted, it is not the first
     data = prepared(spec())

@@ -36,6 +36,8 @@ evaluate:
   cnn: {dataset: digits, floor: {accuracy: 1.0}}
   rnn: {dataset: climate}
   mobilenet: {dataset: pictograms}
+
+training: {determinism: strict}
 """
 
 
@@ -111,7 +113,7 @@ def line(tmp_path_factory) -> Line:
         ["commit", "-qm", "start"],
     ):
         line("git", *command)
-    line("dvc", "repro", "-q")
+    line("dvc", "repro")
     return line
 
 
