@@ -222,14 +222,13 @@ def test_publish_brings_back_a_run_that_was_lost(restored):
     [
         ("data/tumours.csv", lambda text: text.replace("17.99", "wide", 1), "data/tumours.csv:2"),
         ("data/tumours.csv", lambda text: text.replace("17.99", "99", 1), "mean_radius"),
-        ("data/climate.csv", lambda text: "\n".join(text.splitlines()[:20]) + "\n", "no future to predict"),
+        ("data/climate.csv", lambda text: "\n".join(text.splitlines()[:12]) + "\n", "no future to predict"),
     ],
 )
 def test_bad_data_stops_the_line_and_leaves_the_lock(restored, data, plant, told):
     path = restored.folder / data
     path.write_text(plant(path.read_text()))
     lock = (restored.folder / "dvc.lock").read_text().splitlines()
-    stage = f"validate@{Path(data).stem}"  # by name: an earlier test may have left other stages to run
-    assert told in restored("dvc", "repro", stage, expect=255)
+    assert told in restored("dvc", "repro", expect=255)
     assert (restored.folder / "dvc.lock").read_text().splitlines() == lock
     assert len(restored.versions("rnn")) == 1
