@@ -5,11 +5,12 @@
 
 For each model: the main metric of the test split, seed by seed, with mean and 95% t interval; the difference of the
 mean per-example score from the naive and the classical baseline on the same rows; and, for models that share a dataset,
-the difference between them. Backbones come from the folder `backbones/`, which `dvc repro` writes, or from params.
+the difference between them. A backbone is looked for once, as the stage of that name does, for all seeds.
 """
 
 import argparse
 import logging
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ import numpy as np
 from scipy import stats
 
 from trainyard import files, kinds, params
-from trainyard.params import Params
+from trainyard.params import Backbone, Params
 from trainyard.training import device
 
 
@@ -64,7 +65,7 @@ def once(name: str, shipped: Params, seed: int) -> dict:
         if name in shipped.finetune:
             backbone = folder / "backbone"
             backbone.mkdir()
-            network, source = pretrained.resolve(spec.backbone)
+            network, source = pretrained_network(spec.backbone)
             pretrained.save(network, source, spec.backbone, backbone)
             model, _ = finetune.train(spec, data, seed, backbone)
         else:
@@ -82,6 +83,16 @@ def once(name: str, shipped: Params, seed: int) -> dict:
             "classical": score(data.test.target, classical.answer),
             "classical_name": classical.name,
         }
+
+
+@cache
+def pretrained_network(spec: Backbone) -> tuple:
+    """The network with its weights, and where they came from, which is printed."""
+    from trainyard.models import pretrained
+
+    network, source = pretrained.resolve(spec)
+    print(f"backbone {spec.version} {spec.width:g}: {source.name}, {source.reason}")
+    return network, source
 
 
 def interval(values: list[float]) -> str:

@@ -98,3 +98,11 @@ def test_a_forecast_begins_at_the_last_known_value():
     past, came, forecast = (list(line.get_ydata()) for line in first.lines)
     assert (past, came, forecast) == ([0, 1, 2, 3], [3, 1, 1, 1], [3, 0, 0, 0])
     assert first.get_title() == "after 2020-01-01"
+
+
+def test_a_confusion_of_many_classes_stays_a_figure():
+    names = [f"class {i}" for i in range(300)]
+    target = np.arange(300)
+    figure = figures.confusion(target, target[::-1], names)
+    assert max(figure.get_size_inches()) < 25
+    assert not figure.axes[0].texts

@@ -36,6 +36,7 @@ def text(**more):
     blocks = {
         name: f", {more[name]}" if name in more else "" for name in ("t", "i", "s", "m", "c", "r", "f", "evaluate")
     }
+    blocks["f"] += "" if "backbone:" in blocks["f"] else ", backbone: {}"
     return GOOD.format(**blocks, rest=more.get("rest", ""))
 
 
@@ -55,7 +56,7 @@ def refusals(here, content):
 
 # === One line a fault, with its path and what would be right ===
 
-ACTIVATIONS = "celu, elu, exponential, gelu, glu, hard_shrink"
+ACTIVATIONS = "celu, elu, exponential, gelu, hard_shrink"
 FAULTS = [
     # unknown keys
     ("m", "epoch: 3", "train.m.epoch: unknown param `epoch`; did you mean `epochs`?"),
@@ -105,6 +106,20 @@ FAULTS = [
     ("t", "audit: no", "datasets.t.audit: unknown name `no`; valid: refuse, warn"),
     ("m", "class_weight: balance", "train.m.class_weight: unknown name `balance`; did you mean `balanced`?"),
     ("rest", "training: {device: gpuu}", "training.device: unknown name `gpuu`; did you mean `gpu`?"),
+    # what does not fit
+    (
+        "m",
+        "loss: categorical_crossentropy",
+        "train.m.loss: `categorical_crossentropy` does not fit objective binary; did",
+    ),
+    (
+        "r",
+        "loss: binary_crossentropy",
+        "train.r.loss: `binary_crossentropy` does not fit objective forecast; valid: huber",
+    ),
+    ("f", "backbone: {weights: mine.h5}", "finetune.f.backbone: a file of weights comes with its sha256"),
+    ("f", f"backbone: {{sha256: {'a' * 64}}}", "finetune.f.backbone: a file of weights comes with its sha256"),
+    ("f", "backbone: {weights: mine.h5, sha256: 0a}", "finetune.f.backbone.sha256: "),
     # wrong types
     ("m", "epochs: '3'", "train.m.epochs: input should be a valid integer, got '3'"),
     ("m", "epochs: 3.0", "train.m.epochs: input should be a valid integer, got 3.0"),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from trainyard import params
-from trainyard.errors import BadInput, TrainyardError
+from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
 from trainyard.params import Params
 
 NAMED_STAGES = {
@@ -26,7 +26,7 @@ NAMED_STAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives its exit code: 2 bad input, 3 training failed, 4 gate refused, 5 environment."""
+    """Run one command; gives its exit code: 2 bad input, 3 training failed, 5 environment."""
     asked = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run in MLflow ends as KILLED
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -39,6 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             sys.stderr.write(f"error: {line}\n")
         return error.exit_code
+    except FileNotFoundError as error:
+        if asked.debug:
+            raise
+        sys.stderr.write(f"error: {error.filename}: not found (run `dvc repro` first)\n")
+        return BadInput.exit_code
+    except OSError as error:
+        if asked.debug or error.strerror is None:
+            raise
+        sys.stderr.write(f"error: {error.filename or 'the system'}: {error.strerror}\n")
+        return EnvironmentFailed.exit_code
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -48,6 +60,9 @@ def _run(asked: argparse.Namespace) -> None:
         return
     loaded = params.load()
     if asked.verb == "check":
+        if missing := Params.model_fields.keys() - loaded.model_fields_set:
+            told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
+            raise BadInput("\n".join(told.format(section) for section in sorted(missing)))
         logging.getLogger(__name__).info(
             "params.yaml: %d dataset(s), %d model(s), no fault", len(loaded.datasets), len(loaded.models)
         )
@@ -92,6 +107,7 @@ def _publish(name: str | None, loaded: Params) -> None:
     for model in [name] if name else loaded.models:
         loaded.model(model)
         published = tracking.publish(model, loaded)
+        tracking.restore_aliases(published)
         logging.getLogger(__name__).info("%s: version %s of the registry", model, published.version)
 
 
@@ -105,7 +121,9 @@ def _ui(port: int) -> None:
     with tracking.connected():  # makes the database where there is none yet
         pass
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, "--port", str(port)]
-    subprocess.run(command, check=False, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})  # noqa: S603  # our own arguments
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603  # our own arguments
+        raise EnvironmentFailed(f"MLflow's pages ended by themselves (is port {port} taken? `trainyard ui --port`)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The four ways to refuse: one line for the user (what, where, what to do) and the exit code of the command."""
+"""The ways to refuse: one line for the user (what, where, what to do) and the exit code of the command."""
 
 
 class TrainyardError(Exception):
@@ -17,12 +17,6 @@ class TrainingFailed(TrainyardError):
     """The training did not come to a usable end: a loss that is not finite, say."""
 
     exit_code = 3
-
-
-class GateRefused(TrainyardError):
-    """A gate said no. Raised by `gate`, `promote` and `rollback` alone; in the line a refusal is a verdict."""
-
-    exit_code = 4
 
 
 class EnvironmentFailed(TrainyardError):

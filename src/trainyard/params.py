@@ -71,7 +71,8 @@ class Spec(BaseModel):
 
 
 Activation = Annotated[str, _known(ACTIVATIONS), WithJsonSchema({"enum": list(ACTIVATIONS)})]
-Loss = Annotated[str, _known(LOSSES), WithJsonSchema({"enum": list(LOSSES)})]
+_LOSSES = sorted({loss for losses in LOSSES.values() for loss in losses})
+Loss = Annotated[str, _known(_LOSSES), WithJsonSchema({"enum": _LOSSES})]
 Metric = Annotated[str, _known(METRICS), WithJsonSchema({"enum": list(METRICS)})]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -446,9 +447,22 @@ class Backbone(Spec):
     width: Positive = 1.0
     """Multiplier of the filters (alpha). ImageNet weights exist for 0.25, 0.5, 0.75 and 1 of v1, 0.35 to 1.4 of v2,
     0.75 and 1 of v3."""
+    resolution: Annotated[int, Field(ge=32)] | None = None
+    """Pixels of the shorter side that images are scaled to for the network (the paper's resolution multiplier); by
+    default they stay as they are prepared, with 32 at least. Weights from ImageNet have seen 128 to 224."""
     weights: str = "auto"
     """`imagenet`: Keras' own; `embedded`: those that ship (v1, width 0.25); a file of weights without a head; `auto`:
     ImageNet where it can be had within seconds, else embedded; `none`: not pretrained."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Of a file of weights, so that other bytes are another param."""
+
+    @model_validator(mode="after")
+    def _file_has_a_hash(self) -> "Backbone":
+        if (self.weights not in ("auto", "embedded", "imagenet", "none")) != (self.sha256 is not None):
+            raise PydanticCustomError(
+                "sha256", "a file of weights comes with its sha256 (`sha256sum FILE`), others do not"
+            )
+        return self
 
 
 class Thaw(Spec):
@@ -468,7 +482,7 @@ class MobileNet(Model):
     kinds: ClassVar[tuple[str, ...]] = ("images",)
 
     family: Literal["mobilenet"]
-    backbone: Backbone = Backbone()
+    backbone: Backbone
     """Which pretrained network."""
     dense: list[Count] = []
     """Units of each dense layer between backbone and head."""
@@ -573,6 +587,8 @@ class Params(Spec):
             yield f"{where}.dataset: `{model.dataset}` is of kind {dataset.kind}; this family takes {takes}"
         elif dataset.objective in ("regression", "forecast") and model.class_weight is not None:
             yield f"{where}.class_weight: `{model.dataset}` has no classes (objective {dataset.objective})"
+        elif model.loss is not None and model.loss not in (fit := LOSSES[dataset.objective]):
+            yield f"{where}.loss: `{model.loss}` does not fit objective {dataset.objective}; {nearest(model.loss, fit)}"
         if name not in self.evaluate:
             yield f"evaluate.{name}: missing; {where} needs its twin there, `{name}: {{dataset: {model.dataset}}}`"
         elif (other := self.evaluate[name].dataset) != model.dataset:

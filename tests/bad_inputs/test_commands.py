@@ -33,10 +33,12 @@ train:
   mlp: {family: mlp, dataset: people, epochs: 2}
   cnn: {family: cnn, dataset: pets, epochs: 2}
   rnn: {family: rnn, dataset: tides, epochs: 2}
+finetune: {}
 evaluate:
   mlp: {dataset: people, floor: {accuracy: 0.5}}
   cnn: {dataset: pets}
   rnn: {dataset: tides}
+training: {}
 """
 
 
@@ -144,6 +146,7 @@ CHECK = {
         params("  rnn: {dataset: tides}\n", ""),
         ": evaluate.rnn: missing; train.rnn needs its twin there",
     ),
+    "missing section": (params("finetune: {}\n", ""), ": finetune: missing (dvc.yaml draws its stages from it"),
     "misfit": (
         params("rnn, dataset: tides", "cnn, dataset: tides"),
         ": train.rnn.dataset: `tides` is of kind series; this",
@@ -261,6 +264,24 @@ def test_prepare_refuses_bad_data_and_writes_nothing(project, capsys, name, told
     assert refused(project, ["prepare", name], capsys).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "plant"),
+    [
+        pytest.param(*case, id=name)
+        for case, name in zip(CASES, IDS, strict=True)
+        if not case[1].startswith("reports/") and "leak" not in case[1]
+    ],
+)
+def test_validate_refuses_it_first(project, capsys, name, told, plant):
+    plant()
+    assert cli.main(["validate", name]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {told.partition(':')[0]}")
+    assert not (project / "build").exists()
+
+
 @pytest.mark.parametrize("name", ["people", "pets", "tides"])
 def test_what_was_prepared_before_stays_as_it_was(project, capsys, name):
     assert cli.main(["prepare", name]) == 0
@@ -287,6 +308,15 @@ def test_a_leak_that_is_only_warned_of_does_not_stop(project, capsys):
     change(PEOPLE, "20.00,green,f0,no", "24.00,green,f0,no")()
     params("target: ill", "target: ill\n    audit: warn")()
     assert cli.main(["prepare", "people"]) == 0
+
+
+@pytest.mark.parametrize("command", [["train", "mlp"], ["evaluate", "mlp"], ["register", "mlp"], ["report"]])
+def test_a_stage_whose_inputs_are_not_there_says_which(project, capsys, command):
+    if command == ["report"]:  # as in a fresh clone: verdicts and metrics are in git, scores are not
+        (project / "reports/models/mlp").mkdir(parents=True)
+        for name, text in {"verdict": "{}", "metrics": '{"dataset": "people"}'}.items():
+            (project / f"reports/models/mlp/{name}.json").write_text(text)
+    assert "not found" in refused(project, command, capsys)
 
 
 def test_debug_shows_where_a_refusal_comes_from(project):

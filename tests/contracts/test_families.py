@@ -84,7 +84,6 @@ def test_a_core_answers_as_its_objective_says(data, family, kind, objective):
 
 @pytest.mark.parametrize(("family", "kind", "objective"), CASES)
 def test_eight_examples_are_learnt_by_heart(data, family, kind, objective):
-    """With a backbone of random weights in inference mode only the top can learn, so all of it is thawed."""
     import keras
 
     from trainyard.training import fit
@@ -158,8 +157,36 @@ def test_every_mobilenet_builds_and_keeps_batch_normalisation_still(data, versio
     _, core, _, x, y = parts(examples, spec, 4)
     thawed = mobilenet.thaw(core, 20)
     assert thawed
-    assert all("Normalization" not in type(layer).__name__ for layer in thawed)
+    statistics = [weight for weight in core.weights if "moving" in weight.path]
+    assert statistics
+    before = [weight.numpy() for weight in statistics]
+    assert np.asarray(core(x, training=True)).shape == y.shape
+    assert all((weight.numpy() == old).all() for weight, old in zip(statistics, before, strict=True))
+
+
+@pytest.mark.parametrize(("resolution", "side"), [(None, 1), (64, 2)])
+def test_a_mobilenet_sees_images_at_its_resolution(data, resolution, side):
+    examples = data("images", "multiclass")  # 32 pixels
+    spec = block("mobilenet", backbone={"width": 0.25, "weights": "none", "resolution": resolution})
+    _, core, _, x, y = parts(examples, spec, 4)
+    assert core.get_layer("trunk").get_layer("backbone").output_shape[1:3] == (side, side)
     assert np.asarray(core(x)).shape == y.shape
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (8, 8, 1), (8, 20, 3)])
+def test_a_mobilenet_takes_images_that_are_too_small_for_it(data, shape):
+    examples = data("images", "multiclass")
+    core = models.build(block("mobilenet"), shape, examples.objective, examples.units)
+    assert core(np.zeros((2, *shape), np.float32)).shape == (2, 3)
+
+
+def test_no_rows_get_no_answers(data):
+    from trainyard.models import saved
+
+    for kind, family in (("tables", "mlp"), ("images", "cnn")):
+        preprocessing, core, raw, *_ = parts(data(kind, "binary"), block(family), 8)
+        none = {name: values[:0] for name, values in raw.items()}
+        assert saved.predict(preprocessing.join(core), none).shape == (0, 1)
 
 
 def test_families_train_under_jax(tmp_path):

@@ -74,8 +74,8 @@ def test_the_manifest_has_a_row_a_file(here):
 @pytest.mark.parametrize(
     ("pattern", "groups"),
     [
-        (r"^[a-z]+-(\d)-", ["cat/0", "cat/0", "cat/1", "dog/0", "dog/0", "dog/1"]),
-        (r"^(c|d)", ["cat/c"] * 3 + ["dog/d"] * 3),
+        (r"^[a-z]+-(\d)-", ["0", "0", "1", "0", "0", "1"]),
+        (r"^(c|d)", ["c"] * 3 + ["d"] * 3),
     ],
 )
 def test_a_pattern_on_the_file_name_says_the_group(here, pattern, groups):

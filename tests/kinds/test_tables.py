@@ -212,7 +212,7 @@ def test_a_group_is_in_one_split_and_the_model_does_not_see_it(prepared):
     parts = {name: set(getattr(data, name).rows["group"]) for name in ("train", "validation", "test")}
     assert set.union(*parts.values()) == {f"w{i}" for i in range(15)}
     assert sum(map(len, parts.values())) == 15
-    assert set(data.train.raw) == {"age", "colour"}
+    assert set(data.train.raw) == {"column age", "column colour"}
 
 
 def test_a_given_split_is_taken_and_the_model_does_not_see_it(prepared):
@@ -220,7 +220,7 @@ def test_a_given_split_is_taken_and_the_model_does_not_see_it(prepared):
     data = prepared(spec(split=Split(given="part")))
     assert list(data.test.rows.index) == [str(i + 2) for i in range(3, ROWS, 4)]
     assert list(data.validation.rows.index) == [str(i + 2) for i in range(1, ROWS, 4)]
-    assert set(data.test.raw) == {"age", "colour"}
+    assert set(data.test.raw) == {"column age", "column colour"}
 
 
 def test_a_planted_duplicate_in_a_given_split_is_a_leak(here):
@@ -305,7 +305,7 @@ def test_categories_of_whole_numbers_are_the_same_where_one_is_missing(prepared)
     frame = pd.read_csv(PEOPLE)
     assert frame["code"].dtype == np.float64
     raw, _ = tables.decode(data.spec, data.facts, frame)
-    assert raw["code"][:5, 0].tolist() == ["0", "1", "2", "", "0"]
+    assert raw["column code"][:5, 0].tolist() == ["0", "1", "2", "", "0"]
 
 
 @pytest.mark.parametrize(
@@ -316,8 +316,8 @@ def test_decode_takes_numbers_of_any_type(prepared, age, number):
     people()
     data = prepared(spec())
     raw, names = tables.decode(data.spec, data.facts, pd.DataFrame({"age": [age], "colour": ["red"]}, index=["one"]))
-    assert raw["age"].dtype == np.float32
-    assert (None if np.isnan(raw["age"][0, 0]) else raw["age"][0, 0]) == number
+    assert raw["column age"].dtype == np.float32
+    assert (None if np.isnan(raw["column age"][0, 0]) else raw["column age"][0, 0]) == number
     assert list(names) == ["one"]
 
 
@@ -362,8 +362,8 @@ def test_numbers_are_scaled_as_scikit_learn_does(prepared):
     people(tall=lambda i: str(1e6 + i), same=lambda i: "7", colour=None)
     data = prepared(spec())
     assert data.facts["numeric"] == ["age", "tall", "same"]
-    values = np.concatenate([data.test.raw[name] for name in data.facts["numeric"]], axis=1)
-    train = np.concatenate([data.train.raw[name] for name in data.facts["numeric"]], axis=1)
+    values = np.concatenate([data.test.raw[f"column {name}"] for name in data.facts["numeric"]], axis=1)
+    train = np.concatenate([data.train.raw[f"column {name}"] for name in data.facts["numeric"]], axis=1)
     expected = StandardScaler().fit(train.astype(np.float64)).transform(values)
     np.testing.assert_allclose(features(data, data.test.raw), expected, atol=2e-5)
 
@@ -372,8 +372,8 @@ def test_missing_numbers_are_zero_and_told_so_and_statistics_leave_them_out(prep
     people(age=lambda i: "" if i % 4 == 0 else str(i), colour=None, tall=lambda i: str(i * i))
     data = prepared(spec())
     found = features(data, data.test.raw)
-    age = data.test.raw["age"][:, 0]
-    train = data.train.raw["age"][:].astype(np.float64)
+    age = data.test.raw["column age"][:, 0]
+    train = data.train.raw["column age"][:].astype(np.float64)
     expected = (age - np.nanmean(train)) / np.nanstd(train)
     assert found.shape == (len(data.test), 4)  # age, tall, is age missing, is tall missing
     np.testing.assert_allclose(found[:, 0], np.nan_to_num(expected), atol=1e-5)
@@ -393,7 +393,7 @@ def test_categories_are_one_hot_with_a_place_for_what_training_has_not_seen(prep
     people(colour=lambda i: ["red", "", "green"][i % 3])
     data = prepared(spec())
     colours = np.array([["red"], ["green"], [""], ["blue"]])
-    found = features(data, {"age": np.zeros((4, 1), np.float32), "colour": colours})
+    found = features(data, {"column age": np.zeros((4, 1), np.float32), "column colour": colours})
     # the vocabulary: what is new, missing, green, red
     assert found[:, 1:].tolist() == [[0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]]
 
@@ -415,7 +415,7 @@ def test_a_category_may_be_called_as_keras_calls_what_is_new(prepared):
 def test_columns_of_any_name_come_through(prepared):
     people(**{"km/h": str, "a b:c": lambda i: str(i * 2), "é": lambda i: "xy"[i % 2], "[UNK]": lambda i: "z"})
     data = prepared(spec())
-    assert set(data.train.raw) == {"age", "colour", "km%2Fh", "a b:c", "é", "[UNK]"}
+    assert set(data.train.raw) == {f"column {name}" for name in ("age", "colour", "km%2Fh", "a b:c", "é", "[UNK]")}
     assert features(data, data.test.raw).shape == (len(data.test), 3 + 4 + 3 + 2)
 
 
@@ -429,7 +429,7 @@ def test_wholly_missing_columns_come_through(prepared):
 
 def test_preprocessing_is_fitted_on_the_training_split_alone(prepared):
     part = {"part": lambda i: ["train", "validation", "train", "test"][i % 4]}
-    probe = {"age": np.array([[30.0], [50]], np.float32), "colour": np.array([["red"], ["green"]])}
+    probe = {"column age": np.array([[30.0], [50]], np.float32), "column colour": np.array([["red"], ["green"]])}
     found = {}
     for changed in ("nothing", "validation", "test", "train"):
         places = {"validation": 1, "test": 3, "train": 2}.get(changed, 9)
@@ -493,3 +493,38 @@ def test_what_the_kind_expects(here):
     people()
     (expected,) = tables.expectations(spec(), tables.manifest(spec()))
     assert (expected.column, expected.not_null) == ("ill", True)
+
+
+# === What users do to rows ===
+
+
+def test_a_column_may_bear_the_name_of_a_layer(here, prepared):
+    import keras
+
+    people(units=lambda i: str(i * 7 % 11), concatenate=lambda i: "ab"[i % 2], age=lambda i: str(i / 3))
+    asked = spec(objective="regression", target="age")
+    data = prepared(asked)
+    preprocessing = tables.preprocessing(asked, data.facts, data.train)
+    core = keras.Sequential([keras.Input(preprocessing.features.shape[1:]), keras.layers.Dense(1)])
+    assert preprocessing.join(core).output_shape == (None, 1)
+
+
+def test_categories_that_a_reader_rewrote_are_refused(here, prepared, refusal):
+    people(colour=lambda i: ["007", "true", "1.0"][i % 3], ill=lambda i: "yes" if i % 2 else "no")
+    asked = spec(categorical=["colour"])
+    facts = prepared(asked).facts
+    rows = source().drop(columns="ill").astype({"age": float})
+    tables.decode(asked, facts, rows)
+    for cells in ([7, 7], [True, True]):
+        told = refusal(lambda: tables.decode(asked, facts, rows[:2].assign(colour=cells)))  # noqa: B023  # called at once
+        assert "dtype=str" in told
+    raw, _ = tables.decode(asked, facts, rows[:2].assign(colour=["pink", "blue"]))  # never seen, and that is no fault
+    assert raw["column colour"].tolist() == [["pink"], ["blue"]]
+
+
+def test_an_ignored_column_is_checked_and_not_seen(here, prepared):
+    people(number=lambda i: str(1000 + i))
+    asked = spec(ignore=["number"])
+    assert tables.manifest(asked)["number"].iloc[0] == "1000"
+    data = prepared(asked)
+    assert data.facts["numeric"] + data.facts["categorical"] == ["age", "colour"]

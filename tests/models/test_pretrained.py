@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from trainyard import files
 from trainyard.errors import BadInput, EnvironmentFailed
 from trainyard.models import mobilenet, pretrained
 from trainyard.params import Backbone
@@ -21,6 +22,10 @@ def offline(monkeypatch, tmp_path):
 
 def named(weights, **knobs):
     return Backbone(**{"width": 0.25, "weights": weights, **knobs})
+
+
+def of_file(path):
+    return named(str(path), sha256=files.sha256(path) if path.exists() else "0" * 64)
 
 
 @pytest.mark.usefixtures("offline")
@@ -54,6 +59,16 @@ def test_auto_takes_imagenet_from_the_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(pretrained, "_imagenet", lambda spec: asked.append(spec) or "network")
     network, source = pretrained.resolve(SMALL)
     assert (network, source.name, source.reason) == ("network", "imagenet", "in Keras' cache")
+
+
+@pytest.mark.skipif(not pretrained._cached(named("imagenet")), reason="no ImageNet weights in Keras' cache")
+@pytest.mark.parametrize("weights", ["imagenet", "auto"])
+def test_imagenet_weights_are_those_that_keras_gives(weights):
+    network, source = pretrained.resolve(named(weights))
+    assert source.name == "imagenet"
+    theirs = keras.applications.MobileNet(input_shape=(224, 224, 3), alpha=0.25, include_top=False)
+    for one, other in zip(network.weights, theirs.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 @pytest.mark.usefixtures("offline")
@@ -97,20 +112,27 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, content, told):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BadInput, match=told):
-        pretrained.resolve(named(str(path)))
+        pretrained.resolve(of_file(path))
+
+
+def test_another_file_than_params_name_is_refused(tmp_path):
+    path = tmp_path / "mine.weights.h5"
+    path.write_bytes(b"others")
+    with pytest.raises(BadInput, match=r"its SHA-256 is .*backbone\.sha256 is 0000"):
+        pretrained.resolve(named(str(path), sha256="0" * 64))
 
 
 def test_weights_of_another_width_are_refused(tmp_path):
     mobilenet.network(named("none", width=0.5), (64, 64, 3)).save_weights(tmp_path / "half.weights.h5")
     with pytest.raises(BadInput, match=r"width 0\.25"):
-        pretrained.resolve(named(str(tmp_path / "half.weights.h5")))
+        pretrained.resolve(of_file(tmp_path / "half.weights.h5"))
 
 
 def test_a_users_own_weights_arrive_in_the_model(tmp_path):
     keras.utils.set_random_seed(5)
     mine = mobilenet.network(named("none"), (64, 64, 3))
     mine.save_weights(tmp_path / "mine.weights.h5")
-    network, source = pretrained.resolve(named(str(tmp_path / "mine.weights.h5")))
+    network, source = pretrained.resolve(of_file(tmp_path / "mine.weights.h5"))
     pretrained.save(network, source, SMALL, tmp_path)
     other = mobilenet.network(SMALL, (96, 96, 3))
     pretrained.load(other, tmp_path)

@@ -120,6 +120,11 @@ def test_touching_a_family_reruns_its_models_alone(graph):
         )
 
 
+@pytest.mark.parametrize("stage", ["train", "finetune"])
+def test_a_model_depends_on_the_block_by_which_it_reads_raw_rows(stage):
+    assert "datasets.${item.dataset}" in STAGES[stage]["do"]["params"]
+
+
 def test_a_missing_dependency_would_be_found(graph, monkeypatch):
     body = STAGES["prepare"]["do"]
     monkeypatch.setitem(body, "deps", [dependency for dependency in body["deps"] if "leaks" not in dependency])

@@ -199,3 +199,13 @@ def test_baselines_of_forecasts_beat_the_mean_on_a_season():
         "mean": FORECAST.metrics["mae"](came, np.full((15, 4), series[:80].mean())),
     }
     assert error["ets"] < error["naive"] < error["mean"]
+
+
+def test_a_rare_class_has_a_probability_too():
+    """A class that a draw of the training images would miss."""
+    draw = np.random.default_rng(0)
+    target = np.zeros(20_000, np.int32)
+    target[::2], target[[5, 15_001]] = 1, 2
+    images = draw.integers(0, 256, (len(target), 4, 4, 1), np.uint8)
+    found = baselines.of_images(MULTICLASS, images, target, images[:30])
+    assert found.answer.shape == (30, 3)

@@ -38,7 +38,7 @@ def test_units_are_examples_or_blocks_or_groups(groups, block, units):
     assert [unit.tolist() for unit in found] == units
 
 
-@pytest.mark.parametrize("sizes", [[1] * 6, [3, 1, 2]])
+@pytest.mark.parametrize("sizes", [[1] * 6, [3, 1, 2, 1, 2]])
 def test_a_draw_takes_as_many_units_as_there_are_and_each_wholly(sizes):
     groups = groups_of(sizes)
     sample = intervals.draws(len(groups), 1, groups)
@@ -60,7 +60,7 @@ def test_draws_depend_on_the_seed_alone():
 
 
 @settings(max_examples=20)
-@given(st.lists(st.floats(-100, 100), min_size=2, max_size=40), st.integers(0, 5))
+@given(st.lists(st.floats(-100, 100), min_size=5, max_size=40), st.integers(0, 5))
 def test_an_interval_of_a_mean_holds_the_mean_of_its_draws(values, seed):
     values = np.array(values)
     sample = intervals.draws(len(values), seed)
@@ -139,10 +139,10 @@ def test_draws_in_which_a_metric_is_not_defined_are_left_out():
     def share(target, answer):
         return float(answer[target == 1].mean()) if (target == 1).any() else float("nan")
 
-    target, answer = np.array([1, 0, 0, 0]), np.array([0.5, 9, 9, 9])
-    sample = intervals.draws(4, 1)
+    target, answer = np.array([1, 0, 0, 0, 0]), np.array([0.5, 9, 9, 9, 9])
+    sample = intervals.draws(5, 1)
     undefined = sum(not (target[picks] == 1).any() for picks in sample)
-    assert 200 < undefined < 450  # (3/4) ** 4 of 1,000
+    assert 200 < undefined < 450  # (4/5) ** 5 of 1,000
     assert intervals.of_metrics({"m": share}, target, answer, sample)["m"] == Interval(0.5, 0.5, 0.5)
 
 
@@ -154,3 +154,18 @@ def test_a_metric_that_is_nowhere_defined_is_null():
 def test_an_interval_is_told_short():
     assert str(Interval(0.123456789, -1.0, 12345.678)) == "0.1235 [-1, 1.235e+04]"
     assert Interval(0.123456789, -1.0, 2.0).as_dict() == {"value": 0.123457, "low": -1.0, "high": 2.0}
+
+
+@pytest.mark.parametrize(("n", "block", "known"), [(8, 12, False), (8, 2, False), (10, 2, True), (4, 1, False)])
+def test_of_too_few_units_nothing_is_said(n, block, known):
+    """One block drawn a thousand times is the same each time: an interval without width, which would be sure of all."""
+    sample = intervals.draws(n, 1, block=block)
+    values = np.arange(n, dtype=float)
+    for found in (
+        intervals.of_mean(values, sample),
+        intervals.of_metrics({"m": lambda target, answer: float(answer.mean())}, values, values, sample)["m"],
+    ):
+        assert found.value == values.mean()
+        assert np.isnan(found.low) != known
+        assert np.isnan(found.high) != known
+        assert ("too few" in str(found)) != known

@@ -29,7 +29,7 @@ def rows(classes, order=0):
 
 
 def drawn(strata, groups, validation=0.2, test=0.2, given=None, seed=1):
-    return splits.draw(strata, groups, validation, test, given, seed, "data.csv")
+    return splits.draw(strata, groups, strata, validation, test, given, seed, "data.csv")
 
 
 @given(CLASSES, SHARES, SHARES, st.integers(0, 9))
@@ -193,3 +193,31 @@ def test_time_is_cut_in_order_and_shares_are_within_a_row(n, validation, test):
     assert places == sorted(places)
     assert abs((found == TEST).sum() - n * test) <= 0.5 + 1e-9
     assert abs((found == VALIDATION).sum() - n * validation) <= 1
+
+
+@pytest.mark.parametrize("more", [1, 10, 100, 1000])
+@pytest.mark.parametrize("at", ["end", "start"])
+def test_what_was_trained_on_is_never_tested_on_where_the_data_grows(more, at):
+    old = pd.Series([f"example {i}" for i in range(1000)])
+    new = pd.Series([f"later {i}" for i in range(more)])
+    both = pd.concat([old, new] if at == "end" else [new, old], ignore_index=True)
+    before, after = (drawn(groups.str[0].map(lambda _: "all"), groups) for groups in (old, both))
+    trained, tested = set(old[before == TRAIN]), set(both[after == TEST])
+    assert not trained & tested
+    assert len(tested) == round(0.2 * len(both))
+
+
+def test_another_seed_is_another_split():
+    strata, groups = rows({"cat": [1] * 200})
+    assert (drawn(strata, groups, seed=1) != drawn(strata, groups, seed=2)).mean() > 0.3
+
+
+def test_equal_examples_stay_together_and_a_change_of_columns_moves_none():
+    strata = pd.Series(["all"] * 300)
+    columns = pd.DataFrame({"a": np.arange(300) // 2, "b": np.arange(300) // 6})
+    by_both, by_one = (
+        splits.draw(strata, None, contents.astype(str), 0.2, 0.2, None, 1, "data.csv")
+        for contents in (columns["a"] * 1000 + columns["b"], columns["a"])
+    )
+    assert (by_both.groupby(columns["a"]).nunique() == 1).all()
+    assert by_both.equals(by_one)

@@ -23,7 +23,7 @@ PARAMS = {
         "cnn": {"family": "cnn", "dataset": "tiles"},
         "rnn": {"family": "rnn", "dataset": "tide", "optimizer": {"name": "sgd"}},
     },
-    "finetune": {"mobilenet": {"family": "mobilenet", "dataset": "tiles"}},
+    "finetune": {"mobilenet": {"family": "mobilenet", "dataset": "tiles", "backbone": {}}},
     "evaluate": {"cnn": {"dataset": "tiles"}, "rnn": {"dataset": "tide"}, "mobilenet": {"dataset": "tiles"}},
 }
 
@@ -52,6 +52,7 @@ def write_data(folder, name, *, kind, objective, labels=(), remarks=()):
 def write_model(folder, loaded, name, *, right, decision="champion"):
     spec = loaded.model(name)
     about = {"model": name, "family": spec.family, "dataset": spec.dataset, "parameters": 12345}
+    about["backbone"] = {"weights": "none"} if name in loaded.finetune else None
     files.write_json(folder / f"models/{name}/model.json", {**about, "params": spec.model_dump(mode="json")})
     history = pd.DataFrame({"loss": [0.9, 0.5], "val_loss": [0.8, 0.9], "kept": [1, 0]}, pd.Index([1, 2], name="epoch"))
     files.write_csv(folder / f"models/{name}/history.csv", history)
@@ -77,7 +78,7 @@ def write_model(folder, loaded, name, *, right, decision="champion"):
     files.write_json(folder / f"reports/models/{name}/metrics.json", metrics)
     check = {"name": "better than naive", "passed": decision == "champion", "reason": "0.1 | <is> enough"}
     verdict = {"model": name, "dataset": spec.dataset, "content": "0123456789abcdef", "decision": decision}
-    verdict |= {"passed": check["passed"], "checks": [check], "against": None}
+    verdict |= {"passed": check["passed"], "checks": [check], "against": ""}
     files.write_json(folder / f"reports/models/{name}/verdict.json", verdict)
     for figure in results.FIGURES:
         figures.save(Figure(figsize=(1, 1)), folder / f"reports/models/{name}/{figure}.png")
@@ -244,6 +245,6 @@ def test_without_any_result_there_is_no_report(project):
 
 def test_the_weights_of_a_backbone_are_named(project):
     path = project / "models/mobilenet/model.json"
-    files.write_json(path, {**files.read_json(path), "backbone": "embedded"})
+    files.write_json(path, {**files.read_json(path), "backbone": {"weights": "embedded"}})
     for page in pages(project):
         assert "fine-tuned from embedded weights" in page

@@ -119,6 +119,7 @@ class Project:
                 "facts": dict(self.data.facts),
                 "spec": spec.model_dump(mode="json"),
                 "params": self.params.model(self.name).model_dump(mode="json"),
+                "backbone": None,
                 "parameters": 10,
                 "sha256": files.sha256(folder / "model.keras"),
             }
@@ -137,6 +138,7 @@ class Project:
         metrics = {
             "model": self.name,
             "dataset": self.dataset,
+            "sha256": files.read_json(self.folder / "model.json")["sha256"],
             "objective": "binary",
             "examples": len(rows),
             "test": {"accuracy": interval, "auc": {"value": None, "low": None, "high": None}},

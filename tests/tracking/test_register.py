@@ -25,7 +25,7 @@ def test_the_first_good_model_is_champion(project, client):
     project.floor = {"accuracy": 0.9}
     verdict = project.register()
     assert outcome(verdict) == ("champion", [])
-    assert verdict["against"] is None
+    assert verdict["against"] == ""
     assert [check["name"] for check in verdict["checks"]] == [
         "floor accuracy",
         "better than naive",
@@ -190,8 +190,24 @@ def test_an_alias_that_somebody_else_moves_meanwhile_is_noticed(project, client,
             moved(self, name, alias, "1")
 
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", raced)
-    with pytest.raises(EnvironmentFailed, match="somebody else moved champion to version 1"):
+    with pytest.raises(EnvironmentFailed, match="champion was moved to version 1 meanwhile"):
         project.register()
+
+
+def test_a_champion_that_came_meanwhile_is_not_overthrown_unasked(project, client):
+    """Two challengers beat the same champion: the later one was never compared with the earlier."""
+    project.train("first")
+    project.evaluate(wrong=8)
+    beaten = tracking.champion(project.name) or project.register()["content"]
+    project.train("second")
+    project.evaluate(wrong=4)
+    project.register()
+    project.train("third")
+    project.evaluate(wrong=0)
+    third = tracking.publish(project.name, project.params)
+    with pytest.raises(EnvironmentFailed, match="version 2 became champion meanwhile"):
+        tracking.set_aliases(third, beaten, champion=True, card="")
+    assert aliases(client, project) == {"challenger": 2, "champion": 2}
 
 
 PUBLISH = """

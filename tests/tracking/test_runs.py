@@ -158,13 +158,13 @@ def test_a_closed_port_costs_little_and_one_line(project, monkeypatch, caplog):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        assert timed(project) < 15
+        assert timed(project) < 30
     one_line(caplog)
 
 
 def test_a_server_that_fails_costs_little_and_one_line(project, server, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    assert timed(project) < 15
+    assert timed(project) < 30
     one_line(caplog)
 
 
@@ -172,7 +172,7 @@ def test_a_server_that_fails_costs_little_and_one_line(project, server, monkeypa
 def test_a_server_that_never_answers_costs_little_and_one_line(project, server, monkeypatch, caplog):
     server.handler.answer = staticmethod(lambda handler: time.sleep(60))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    assert timed(project) < 15
+    assert timed(project) < 30
     one_line(caplog)
 
 
@@ -190,7 +190,9 @@ def test_mlflow_that_breaks_in_the_middle_costs_no_training(project, client, mon
 
     with runs.live(project.name, project.params, project.data) as run:
         run.log_epoch(1, {"loss": 1.0})
+        patience = time.monotonic() + 30
         while not found_epoch(client, project):
+            assert time.monotonic() < patience
             time.sleep(0.05)
         monkeypatch.setattr(MlflowClient, "log_batch", broken)
         run.log_epoch(2, {"loss": 0.5})
@@ -215,4 +217,4 @@ def test_training_does_not_wait_for_a_slow_server(project, monkeypatch):
         began = time.monotonic()
         for epoch in range(1, 100):
             run.log_epoch(epoch, {"loss": 1.0})
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 10

@@ -103,7 +103,7 @@ def test_a_server_that_dies_costs_no_training(project, server, caplog):
         run.log_epoch(2, {"loss": 0.5})
         project.train()
         run.finished(project.folder)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == 1
     assert told[0].startswith("the run is not tracked live")

@@ -6,7 +6,7 @@ import pytest
 from contracts.samples import prepared
 
 from trainyard import kinds, models
-from trainyard.models import pretrained
+from trainyard.models import mobilenet, pretrained
 from trainyard.params import MobileNet
 from trainyard.training import finetune, fit
 
@@ -62,6 +62,12 @@ def test_the_second_phase_moves_the_top_alone_and_no_batch_statistics(images):
     statistics = [weight for weight in backbone.weights if "moving" in weight.path]
     assert statistics
     assert len(history) == 4
+
+
+@pytest.mark.parametrize(("asked", "layers"), [(1, 0), (86, 27), (100, 27), (1000, 27)])
+def test_all_that_is_there_thaws_where_more_is_asked_for(images, asked, layers):
+    core = models.build(block(), (32, 32, 3), images.objective, images.units)
+    assert len(mobilenet.thaw(core, asked)) == layers
 
 
 def test_batch_statistics_would_move_if_the_backbone_trained_as_usual(images):

@@ -79,6 +79,29 @@ def test_training_stops_early(tables):
     assert len(history) == 3
 
 
+def test_what_ends_a_training_does_not_say_what_is_the_best_of_it(tables):
+    """With a `min_delta` small steps end it; the least validation loss is kept all the same."""
+    (x, y), core = toy(), logistic()
+    stopping = EarlyStopping(patience=3, min_delta=0.2)
+    spec = block(epochs=50, optimizer=Optimizer(name="sgd", learning_rate=0.1), early_stopping=stopping)
+    history = fit.fit(core, (x, y), (x, y), spec, tables, seed=1)
+    assert len(history) < 50
+    assert list(history.index[history["kept"] == 1]) == [history["val_loss"].idxmin()] == [history.index[-1]]
+
+
+def test_a_metric_of_each_class_is_shown_as_its_mean(tables):
+    (x, y), told = toy(), []
+    fit.fit(logistic(), (x, y), (x, y), block(epochs=1, metrics=["F1Score"]), tables, 1, lambda *row: told.append(row))
+    (value,) = [value for name, value in told[0][1].items() if name.lower().startswith("f1")]
+    assert 0 < value <= 1
+
+
+def test_a_value_that_keras_takes_and_cannot_use_is_bad_input(tables):
+    (x, y), spec = toy(), block(optimizer=Optimizer(name="adam", beta_1="0.9"))
+    with pytest.raises(BadInput, match="mlp on `sample`: Keras refuses it"):
+        fit.fit(logistic(), (x, y), (x, y), spec, tables, 1)
+
+
 def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_epoch(tables):
     x, y = toy()
     told = []

@@ -54,10 +54,9 @@ def expectations(spec: Images, manifest: pd.DataFrame) -> list[Expectation]:
 
 def split(spec: Images, manifest: pd.DataFrame, seed: int) -> pd.Series:
     """Stratified by class; groups, and files that are equal, stay together."""
-    together = groups(spec, manifest)
-    together = contents(spec, manifest) if together is None else together
     given = manifest["split"] if spec.split.given else None
-    return splits.draw(manifest["label"], together, spec.split.validation, spec.split.test, given, seed, spec.path)
+    together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
+    return splits.draw(manifest["label"], together, same, shares.validation, shares.test, given, seed, spec.path)
 
 
 def contents(spec: Images, manifest: pd.DataFrame) -> pd.Series:
@@ -173,7 +172,7 @@ def _describe(spec: Images, root: Path, split: str | None, folder: Path, file: P
         found = re.search(spec.group, file.name)
         if found is None or found[1] is None:
             raise BadInput(f"{file}: the pattern `{spec.group}` of `group` finds nothing in the name")
-        group = f"{folder.name}/{found[1]}"
+        group = found[1]
     content = file.read_bytes()
     image = _opened(content, str(file))
     return {

@@ -92,9 +92,8 @@ def facts(spec: Series, manifest: pd.DataFrame) -> dict[str, Any]:
     """Columns, the step between rows and the rows in a season."""
     step = spec.step or (_frequency(manifest["time"]) if spec.regular else None)
     season = spec.season or _season(step)
-    log.info(
-        "%s: season of %d row(s), %s", spec.path, season, "as params say" if spec.season else f"by the step {step}"
-    )
+    reason = "as params say" if spec.season else f"by the step {step}" if step else "there is no step to tell one by"
+    log.info("%s: season of %d row(s), %s", spec.path, season, reason)
     return {"columns": _columns(spec), "step": step, "season": season}
 
 

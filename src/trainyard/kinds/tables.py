@@ -32,7 +32,6 @@ def manifest(spec: Tables) -> pd.DataFrame:
     single = [column for column in (spec.target, spec.group, spec.split.given) if column is not None]
     named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore]
     delimited.require(path, cells, named, spec.delimiter)
-    cells = cells.drop(columns=spec.ignore)
     hint = "mend it, or name the column under `categorical` or `ignore`"
     table = pd.DataFrame(
         {
@@ -50,7 +49,7 @@ def manifest(spec: Tables) -> pd.DataFrame:
 
 
 def expectations(spec: Tables, manifest: pd.DataFrame) -> list[Expectation]:
-    """The target is known; numeric columns are not wholly missing (else they were no numbers)."""
+    """The target is known."""
     return [Expectation(column=spec.target, not_null=True)]
 
 
@@ -58,10 +57,9 @@ def split(spec: Tables, manifest: pd.DataFrame, seed: int) -> pd.Series:
     """Stratified by class; groups, and rows that are equal, stay together."""
     classifies = OBJECTIVES[spec.objective].classifies
     strata = manifest[spec.target] if classifies else pd.Series("all rows", index=manifest.index, name="stratum")
-    together = groups(spec, manifest)
-    together = contents(spec, manifest) if together is None else together
     given = manifest[spec.split.given] if spec.split.given else None
-    return splits.draw(strata, together, spec.split.validation, spec.split.test, given, seed, spec.path)
+    together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
+    return splits.draw(strata, together, same, shares.validation, shares.test, given, seed, spec.path)
 
 
 def contents(spec: Tables, manifest: pd.DataFrame) -> pd.Series:
@@ -84,12 +82,13 @@ def facts(spec: Tables, manifest: pd.DataFrame) -> dict[str, Any]:
     numeric = [column for column in features if pd.api.types.is_float_dtype(manifest[column])]
     categorical = [column for column in features if column not in numeric]
     log.info(
-        "%s: %d numeric and %d categorical columns, by what most of their cells are",
+        "%s: %d numeric and %d categorical columns, by what most cells are where params do not say",
         spec.path,
         len(numeric),
         len(categorical),
     )
     found: dict[str, Any] = {"numeric": numeric, "categorical": categorical}
+    found["categories"] = {column: sorted(manifest[column].dropna().unique()) for column in categorical}
     if OBJECTIVES[spec.objective].classifies:
         found["classes"] = class_names(spec.path, manifest[spec.target], spec.objective, spec.positive)
     return found
@@ -130,7 +129,12 @@ def decode(spec: Tables, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple
         else:
             if pd.api.types.is_float_dtype(cells):  # categories such as 1 and 2, where one is missing
                 cells = cells.map(lambda cell: np.format_float_positional(cell, trim="-"), na_action="ignore")
-            text = cells.where(delimited.known(cells, spec.missing), "")
+            known = delimited.known(cells, spec.missing)
+            text = cells.where(known, "").astype(str)
+            strange = known.any() and not text[known].isin(facts["categories"][column]).any()
+            if strange and not pd.api.types.is_string_dtype(table[column]):  # `007` read as 7, `true` as True
+                told = f"column `{column}`: none of its values ({text[known].iloc[0]} ...) was ever seen"
+                raise BadInput(f"{told} (read the CSV with dtype=str)")
             raw[_input(column)] = text.to_numpy(np.str_)[:, None]
     return raw, table.index
 
@@ -195,18 +199,18 @@ def mistakes(spec: Tables, facts: Mapping[str, Any], test: Examples, answer: Arr
 def _is_numeric(spec: Tables, cells: pd.Series) -> bool:
     if cells.name == spec.target:
         return not OBJECTIVES[spec.objective].classifies
-    if cells.name in (spec.group, spec.split.given, *(spec.categorical or [])):
+    if cells.name in (spec.group, spec.split.given, *(spec.categorical or []), *spec.ignore):
         return False
     return cells.name in (spec.numeric or []) or delimited.share_of_numbers(cells, spec.missing) >= 0.5
 
 
 def _input(column: str) -> str:
-    """The name of a column's input: Keras takes any but one with a slash."""
-    return column.replace("/", "%2F")
+    """The name of a column's input: no layer bears such a one, and Keras takes any without a slash."""
+    return f"column {column.replace('/', '%2F')}"
 
 
 def _features(spec: Tables, manifest: pd.DataFrame) -> list[str]:
-    features = [column for column in map(str, manifest) if column not in (spec.target, spec.group, spec.split.given)]
-    if not features:
-        raise BadInput(f"{spec.path}: no column is left for the model to see")
-    return features
+    unseen = (spec.target, spec.group, spec.split.given, *spec.ignore)
+    if features := [column for column in map(str, manifest) if column not in unseen]:
+        return features
+    raise BadInput(f"{spec.path}: no column is left for the model to see")

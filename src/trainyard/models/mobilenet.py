@@ -13,6 +13,8 @@ NETWORKS = {
     "v3-small": keras.applications.MobileNetV3Small,
     "v3-large": keras.applications.MobileNetV3Large,
 }
+LEAST = 32
+"""Pixels a side, below which nothing is left of an image after five halvings."""
 
 
 def network(spec: Backbone, shape: tuple[int, ...], weights: str | None = None) -> keras.Model:
@@ -43,7 +45,7 @@ def build(spec: MobileNet, shape: tuple[int, ...], head: Head) -> keras.Model:
 def thaw(core: keras.Model, count: int) -> list[keras.Layer]:
     """Let the last `count` layers of the backbone train, batch normalisation never; gives the layers that do."""
     backbone = core.get_layer("trunk").get_layer("backbone")
-    _let_train(backbone, backbone.layers[len(backbone.layers) - count :])
+    _let_train(backbone, backbone.layers[-count:])
     return [layer for layer in backbone.layers if layer.trainable_weights]
 
 
@@ -53,13 +55,16 @@ def _let_train(backbone: keras.Model, chosen: list[keras.Layer]) -> None:
 
 
 def _trunk(spec: Backbone, shape: tuple[int, ...]) -> keras.Model:
-    height, width, channels = shape
-    backbone = network(spec, (height, width, 3))
+    inputs = x = keras.Input(shape)
+    if shape[-1] == 1:
+        x = layers.Concatenate()([x] * 3)
+    shorter = min(shape[:2])
+    if (resolution := spec.resolution or max(LEAST, shorter)) != shorter:
+        height, width = (round(side * resolution / shorter) for side in shape[:2])
+        x = layers.Resizing(height, width, antialias=True)(x)
+    backbone = network(spec, x.shape[1:])
     _let_train(backbone, backbone.layers)
-    inputs = keras.Input(shape)
-    x = inputs if channels == 3 else layers.Concatenate()([inputs] * 3)
-    x = layers.Rescaling(2.0, -1.0)(x)
-    x = backbone(x)
+    x = backbone(layers.Rescaling(2.0, -1.0)(x))
     return keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="trunk")
 
 

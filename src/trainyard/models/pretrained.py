@@ -112,6 +112,8 @@ def _from_file(spec: Backbone, path: Path) -> "keras.Model":
         raise BadInput(
             f"{path}: not found (backbone.weights takes auto, imagenet, embedded, none or a file of weights)"
         )
+    if spec.sha256 not in (None, found := sha256(path)):
+        raise BadInput(f"{path}: its SHA-256 is {found} (params.yaml: backbone.sha256 is {spec.sha256})")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves random

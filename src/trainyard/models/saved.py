@@ -54,7 +54,7 @@ def predict(model: "keras.Model", raw: Mapping[str, Any], batch_size: int = 256)
     import keras
 
     count = len(next(iter(raw.values())))
-    answers = []
+    answers = [np.zeros((0, *model.output_shape[1:]), np.float32)]
     for start in range(0, count, batch_size):
         batch = {name: keras.ops.convert_to_tensor(values[start : start + batch_size]) for name, values in raw.items()}
         answers.append(keras.ops.convert_to_numpy(model(batch, training=False)))

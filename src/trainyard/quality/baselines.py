@@ -65,7 +65,9 @@ def of_images(objective: Objective, images: Any, target: Array, asked: Any) -> B
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    picks = np.sort(np.random.default_rng(0).permutation(len(images))[:MOST_ROWS])
+    order = np.random.default_rng(0).permutation(len(images))
+    one_each = order[np.unique(target[order], return_index=True)[1]]  # else a rare class would have no probability
+    picks = np.union1d(one_each, order[:MOST_ROWS])
     # stronger regularisation than the default: there are more pixels than images
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     with warnings.catch_warnings():

@@ -17,6 +17,8 @@ Floats = NDArray[np.floating]
 
 DRAWS = 1000
 LEVEL = 0.95
+LEAST_UNITS = 5
+"""Of fewer examples, groups or blocks the bootstrap says nothing: their intervals are not defined."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Interval:
         return {key: None if np.isnan(value) else round(value, 6) for key, value in vars(self).items()}
 
     def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.value:.4g} (of too few independent examples for an interval)"
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
@@ -44,7 +48,9 @@ class Draws:
     seed: int
 
     def __iter__(self) -> Iterator[NDArray[np.intp]]:
-        """Gives `DRAWS` arrays of indices into the examples."""
+        """Gives `DRAWS` arrays of indices into the examples; none where there are fewer than `LEAST_UNITS` units."""
+        if len(self.units) < LEAST_UNITS:
+            return
         rng = np.random.default_rng(self.seed)
         single = all(len(unit) == 1 for unit in self.units)
         flat = np.concatenate(self.units)
@@ -70,7 +76,7 @@ def of_metrics(
 ) -> dict[str, Interval]:
     """Each metric with its interval; draws in which one is not defined are left out of its interval."""
     values = {name: metric(target, answer) for name, metric in metrics.items()}
-    drawn = {name: np.empty(DRAWS) for name in metrics}
+    drawn = {name: np.full(DRAWS, np.nan) for name in metrics}
     for i, picks in enumerate(sample):
         for name, metric in metrics.items():
             drawn[name][i] = metric(target[picks], answer[picks])
@@ -85,6 +91,6 @@ def of_mean(values: Floats, sample: Draws) -> Interval:
 def _percentile(value: float, drawn: Floats) -> Interval:
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
-        return Interval(value, float("nan"), float("nan"))
+        return Interval(value, np.nan, np.nan)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))

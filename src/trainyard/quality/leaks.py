@@ -11,8 +11,8 @@ def audit(splits: pd.Series, contents: pd.Series, groups: pd.Series | None = Non
         if keys is None:
             continue
         spread = splits.groupby(keys).nunique()
-        for key in spread.index[spread > 1]:
-            members = splits[keys == key]
+        leaky = keys.isin(spread.index[spread > 1])
+        for _, members in splits[leaky].groupby(keys[leaky]):
             first = members.groupby(members).head(1)
             places = ", ".join(f"{example} ({split})" for example, split in first.items())
             yield f"the same {what} in {len(first)} splits: {places}"

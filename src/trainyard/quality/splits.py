@@ -13,7 +13,8 @@ TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
 def draw(
     strata: pd.Series,
-    groups: pd.Series,
+    groups: pd.Series | None,
+    contents: pd.Series,
     validation: float,
     test: float,
     given: pd.Series | None,
@@ -22,12 +23,18 @@ def draw(
 ) -> pd.Series:
     """Split by strata and groups, or as `given`; a given split without validation gets one out of its training part.
 
+    Without groups, examples of equal contents stay together, under the name of the first: a change of columns does not
+    move it.
+
     Raises BadInput, beginning with `where`: for a row without a group, or a stratum that training would not see.
     """
+    if groups is None:
+        first = contents.drop_duplicates()
+        groups = contents.map(pd.Series(first.index, index=first))
     if groups.isna().any():
         raise BadInput(f"{where}:{groups.index[groups.isna()][0]}: column `{groups.name}`: the group is missing")
     if given is None:
-        splits = stratified(strata, groups, {VALIDATION: validation, TEST: test}, seed, where)
+        splits = stratified(strata, groups, {TEST: test, VALIDATION: validation}, seed, where)
     else:
         splits = _as_given(given, strata, groups, validation, seed, where)
     if untaught := sorted(set(strata) - set(strata[splits == TRAIN])):
@@ -53,19 +60,21 @@ def _as_given(
 def stratified(strata: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int, where: str) -> pd.Series:
     """Draw `shares` of every stratum, group by group, so that a group is wholly in one split; the rest is for training.
 
-    A group that spans strata counts for the one it has most of. Raises BadInput, beginning with `where`, when a stratum
-    has fewer groups than there are splits.
+    A group that spans strata counts for the one it has most of. The order is that of a hash of seed and group, not of
+    the place in the data, with validation between test and training: where the data grows, what was trained on is not
+    tested on. Raises BadInput, beginning with
+    `where`, when a stratum has fewer groups than there are splits.
     """
     sizes = groups.groupby(groups, sort=True).size()
     counts = strata.groupby([groups.to_numpy(), strata.to_numpy()], sort=True).size()
     stratum_of = counts.groupby(level=0, sort=True).idxmax().str[1]  # the commonest; of several, the first by name
-    rng = np.random.default_rng(seed)
     split_of = pd.Series(TRAIN, index=sizes.index, dtype=object)
     for stratum, members in stratum_of.groupby(stratum_of, sort=True):
         if len(members) <= len(shares):
             told = f"{strata.name} `{stratum}` has {len(members)} example(s) that are neither equal nor of one group"
             raise BadInput(f"{where}: {told} (a split in {len(shares) + 1} takes at least {len(shares) + 1})")
-        order = rng.permutation(members.index.to_numpy())
+        keys = pd.util.hash_array(members.index.astype(str).to_numpy(object), hash_key=f"{seed:016d}")
+        order = members.index.to_numpy()[np.argsort(keys, kind="stable")]
         ends = _ends(sizes[order].to_numpy(), list(shares.values()))
         for split, start, end in zip(shares, [0, *ends], ends, strict=False):
             split_of[order[start:end]] = split

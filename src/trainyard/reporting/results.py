@@ -54,8 +54,8 @@ class Model:
         """What it is, in a few words."""
         trained = "trained from scratch"
         if self.finetuned:
-            weights = self.about.get("backbone")
-            trained = "fine-tuned" if weights in (None, "none") else f"fine-tuned from {weights} weights"
+            weights = self.about["backbone"]["weights"]
+            trained = "fine-tuned" if weights == "none" else f"fine-tuned from {weights} weights"
         return f"`{self.about['family']}` on `{self.metrics['dataset']}`, {trained}"
 
     @property

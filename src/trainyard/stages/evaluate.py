@@ -36,21 +36,12 @@ def evaluate(name: str, params: Params) -> None:
     history = pd.read_csv(model / "history.csv", index_col="epoch")
 
     identity = {"model": name, "dataset": spec.dataset, "sha256": about["sha256"]}
-    files.write_json(report / "metrics.json", {**identity, **metrics})
     files.write_csv(report / "scores.csv", scores)
     files.write_csv(report / "learning.csv", history[["loss", "val_loss"]])
     figures.save(figures.learning(history), report / "learning.png")
     figures.save(figures.answers(data.objective, data.test.target, answer, data.classes), report / "answers.png")
     figures.save(kind.mistakes(data.spec, data.facts, data.test, answer), report / "mistakes.png")
+    files.write_json(report / "metrics.json", {**identity, **metrics})  # last: it says which model all of it is about
     main = data.objective.main
-    told = {which: metrics[which][main] for which in ("naive", "classical")}
-    log.info(
-        "%s: test %s %.4g; %s %.4g, %s %.4g",
-        name,
-        main,
-        metrics["test"][main]["value"],
-        naive.name,
-        told["naive"],
-        classical.name,
-        told["classical"],
-    )
+    told = ", ".join(f"{metrics[which]['name']} {metrics[which][main]:.4g}" for which in ("naive", "classical"))
+    log.info("%s: test %s %.4g; %s", name, main, metrics["test"][main]["value"], told)

@@ -22,5 +22,5 @@ def finetune(name: str, params: Params) -> None:
 
     with tracking.live(name, params, data) as run:
         model, history = finetune.train(spec, data, params.seed, weights, run.log_epoch)
-        package.write(name, spec, data, model, history, files.read_json(weights / "backbone.json")["weights"])
+        package.write(name, spec, data, model, history, files.read_json(weights / "backbone.json"))
         run.finished(Path("models") / name)

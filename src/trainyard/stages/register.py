@@ -53,10 +53,10 @@ def register(name: str, params: Params) -> None:
     about = files.read_json(Path("models") / name / "model.json")
     counts = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
     card = reporting.render("card.md", about=about, metrics=metrics, counts=counts, decision=decision, verdict=verdict)
-    tracking.set_aliases(mine, other, champion=decision == "champion", card=card)
-    found = {"model": name, "dataset": spec.dataset, "content": mine.content, "decision": decision}
-    against = other.content if other else None
-    files.write_json(report / "verdict.json", {**found, "against": against, **verdict.as_dict()})
+    against = other.content if other else ""
+    tracking.set_aliases(mine, against, champion=decision == "champion", card=card)
+    found = {"model": name, "dataset": spec.dataset, "content": mine.content, "decision": decision, "against": against}
+    files.write_json(report / "verdict.json", {**found, **verdict.as_dict()})
     files.write_text(report / "card.md", card)
     log.info("%s: version %s is %s", name, mine.version, decision)
     for check in checks:

@@ -3,7 +3,15 @@
 Importing this package does not import MLflow, which takes more than a second.
 """
 
-from trainyard.tracking.registry import Registered, champion, compared_with, publish, scores_on, set_aliases
+from trainyard.tracking.registry import (
+    Registered,
+    champion,
+    compared_with,
+    publish,
+    restore_aliases,
+    scores_on,
+    set_aliases,
+)
 from trainyard.tracking.runs import Live, live
 from trainyard.tracking.store import connected, uri
 
@@ -15,6 +23,7 @@ __all__ = [
     "connected",
     "live",
     "publish",
+    "restore_aliases",
     "scores_on",
     "set_aliases",
     "uri",

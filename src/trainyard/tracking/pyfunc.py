@@ -23,6 +23,7 @@ from trainyard.tracking import raw
 
 if TYPE_CHECKING:
     from mlflow.types import DataType
+    from mlflow.types.schema import AnyType
 
 Floats = NDArray[np.floating]
 
@@ -91,12 +92,12 @@ def _columns(data: Prepared) -> list[str]:
     return list(named_answers(data.objective, data.classes, np.zeros((1, data.units))))
 
 
-def _type(column: "pd.Series[Any]") -> "DataType":
+def _type(column: "pd.Series[Any]") -> "DataType | AnyType":
+    """Any, but for images: MLflow takes no int64 for a number or a text, which pandas reads; `decode` checks."""
     from mlflow.types import DataType
+    from mlflow.types.schema import AnyType
 
-    if pd.api.types.is_float_dtype(column):
-        return DataType.double
-    return DataType.binary if isinstance(column.iloc[0], bytes) else DataType.string
+    return DataType.binary if isinstance(column.iloc[0], bytes) else AnyType()  # type: ignore[no-untyped-call]
 
 
 def _all_but_python(folder: str, names: list[str]) -> list[str]:

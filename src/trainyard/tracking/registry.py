@@ -49,14 +49,19 @@ def publish(name: str, params: Params) -> Registered:
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     folder, report = Path("models") / name, Path("reports/models") / name
     about, metrics = files.read_json(folder / "model.json"), files.read_json(report / "metrics.json")
-    if metrics.get("sha256", about["sha256"]) != about["sha256"]:
+    if metrics["sha256"] != about["sha256"]:
         raise BadInput(f"{report}: about another model than {folder} (run `trainyard evaluate {name}`)")
     content = runs.content_of(folder)
     with store.connected() as client, store.lock(store.HOME / f"{name}.lock"):
         experiment = store.experiment(client, data.name)
         run = runs.with_content(client, experiment, content) or runs.rebuild(client, name, params, data, folder)
+        stands_on = json.dumps(about["backbone"], sort_keys=True) if about["backbone"] else ""
+        tags = {"trainyard.dvc_lock": _lineage(name, data.name), "trainyard.backbone": stands_on}
+        for tag, value in tags.items():
+            if value and run.data.tags.get(tag) != value:
+                client.set_tag(run.info.run_id, tag, value)
         _evaluated(client, run, report, metrics, data)
-        return _with_content(client, name, content) or _register(client, run, content, about, data)
+        return _with_content(client, name, content) or _register(client, run, content, about, data, tags)
 
 
 def champion(name: str) -> Registered | None:
@@ -94,20 +99,36 @@ def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
     return pd.Series(data.objective.score(data.test.target, answer), data.test.rows.index, name="score")
 
 
-def set_aliases(mine: Registered, against: Registered | None, *, champion: bool, card: str) -> None:
+def set_aliases(mine: Registered, against: str, *, champion: bool, card: str) -> None:
     """Make a version the challenger, and the champion too where it may be that; the card is its description.
+
+    `against` is the content of the champion that it was compared with, "" where there was none.
 
     Raises EnvironmentFailed where somebody else moved an alias at the same time.
     """
     aliases = ["challenger", "champion"] if champion else ["challenger"]
     with store.connected() as client, store.lock(store.HOME / f"{mine.model}.lock"):
+        if champion and (now := _champion(client, mine.model)) and now.content not in (against, mine.content):
+            raise EnvironmentFailed(f"{mine.model}: version {now.version} became champion meanwhile (register again)")
         client.update_model_version(mine.model, mine.version, card[:5000])  # as much as a database takes
-        client.set_model_version_tag(mine.model, mine.version, "trainyard.against", against.content if against else "")
+        client.set_model_version_tag(mine.model, mine.version, "trainyard.against", against)
         for alias in aliases:
             client.set_registered_model_alias(mine.model, alias, mine.version)
         for alias in aliases:  # MLflow has no compare-and-set
-            if (now := str(client.get_model_version_by_alias(mine.model, alias).version)) != mine.version:
-                raise EnvironmentFailed(f"{mine.model}: somebody else moved {alias} to version {now} (register again)")
+            if (version := str(client.get_model_version_by_alias(mine.model, alias).version)) != mine.version:
+                raise EnvironmentFailed(
+                    f"{mine.model}: {alias} was moved to version {version} meanwhile (register again)"
+                )
+
+
+def restore_aliases(mine: Registered) -> None:
+    """Give a version the aliases of its verdict file, where MLflow knows of no champion: its store is new."""
+    report = Path("reports/models") / mine.model
+    if champion(mine.model) is None and (report / "verdict.json").is_file():
+        verdict = files.read_json(report / "verdict.json")
+        if verdict["content"] == mine.content:
+            card = (report / "card.md").read_text(encoding="utf-8")
+            set_aliases(mine, verdict["against"] or "", champion=verdict["decision"] == "champion", card=card)
 
 
 def _champion(client: "MlflowClient", name: str) -> Registered | None:
@@ -156,14 +177,16 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield from ((f"{which}/{name}", value) for name, value in metrics[which].items() if name != "name")
 
 
-def _register(client: "MlflowClient", run: "Run", content: str, about: Mapping[str, Any], data: Prepared) -> Registered:
+def _register(
+    client: "MlflowClient", run: "Run", content: str, about: Mapping[str, Any], data: Prepared, more: Mapping[str, str]
+) -> Registered:
     """A new version: it is there with its tags, or not at all."""
     name, source = about["model"], f"models:/{_logged(client, run, content, about, data)}"
     tags = {
+        **more,
         "trainyard.content": content,
         "trainyard.run": run.info.run_name,
         "trainyard.git_commit": run.data.tags.get("mlflow.source.git.commit"),
-        "trainyard.dvc_lock": _lineage(name, data.name),
         "trainyard.data": run.data.tags.get("trainyard.data"),
         "trainyard.params": run.data.tags.get("trainyard.params"),
     }

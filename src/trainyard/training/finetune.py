@@ -52,10 +52,9 @@ def finetune(
     targets = np.concatenate([training[1]] * (spec.copies + 1))
     frozen = _frozen_features(core, validation[0], 0)
     log.info(
-        "head: trained on %d frozen features (%d images, %d augmented copies of each)",
+        "head: trains on %d frozen features, %d of them of augmented copies",
         len(targets),
-        len(training[1]),
-        spec.copies,
+        len(targets) - len(training[1]),
     )
     history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch)
     if not (spec.thaw.layers and spec.thaw.epochs):
@@ -63,28 +62,14 @@ def finetune(
 
     trunk.trainable = True
     thawed = mobilenet.thaw(core, spec.thaw.layers)
-    count = sum(layer.count_params() for layer in thawed)
+    count, phase = sum(layer.count_params() for layer in thawed), spec.thaw
     log.info(
-        "thawed: %d of the backbone's last %d layers, %d weights, rate %g",
-        len(thawed),
-        spec.thaw.layers,
-        count,
-        spec.thaw.learning_rate,
+        "thawed: %d layers of the top %d, %d weights, rate %g", len(thawed), phase.layers, count, phase.learning_rate
     )
     before = core.get_weights()
-    low = Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": spec.thaw.learning_rate})
-    second = fit(
-        core,
-        training,
-        validation,
-        spec,
-        data,
-        seed,
-        on_epoch,
-        optimizer=low,
-        epochs=spec.thaw.epochs,
-        first=len(history) + 1,
-    )
+    low = Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": phase.learning_rate})
+    more: dict[str, Any] = {"optimizer": low, "epochs": phase.epochs, "first": len(history) + 1}
+    second = fit(core, training, validation, spec, data, seed, on_epoch, **more)
     return _better(core, before, history, second)
 
 
@@ -105,15 +90,12 @@ def _in_batches(network: Callable[[Any], Any], images: Any, size: int = 64) -> A
 
 def _better(core: keras.Model, before: list[Array], first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Both histories, with one kept epoch; the weights of the first phase come back where they were better."""
-    losses = [float(phase.loc[phase["kept"] == 1, "val_loss"].iloc[0]) for phase in (first, second)]
-    if losses[1] < losses[0]:
+    head, thawed = (float(phase.loc[phase["kept"] == 1, "val_loss"].iloc[0]) for phase in (first, second))
+    if thawed < head:
         first = first.assign(kept=0)
     else:
         core.set_weights(before)
         second = second.assign(kept=0)
-    log.info(
-        "kept the %s phase: validation loss %.4g on frozen features, %.4g thawed",
-        "second" if losses[1] < losses[0] else "first",
-        *losses,
-    )
+    kept = "second" if thawed < head else "first"
+    log.info("kept the %s phase: validation loss %.4g on frozen features, %.4g thawed", kept, head, thawed)
     return pd.concat([first, second])

@@ -68,7 +68,7 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Raises TrainingFailed for a figure that is not finite, before anything keeps this epoch's weights."""
         number = self.first + epoch
-        row = {name: float(value) for name, value in (logs or {}).items()}
+        row = {name: float(np.mean(value)) for name, value in (logs or {}).items()}  # F1Score gives one a class
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         for name, value in row.items():
             if not np.isfinite(value):
@@ -116,26 +116,27 @@ def fit(
     """
     epochs = epochs or spec.epochs
     compile_core(core, spec, data, optimizer or spec.optimizer)
+    # two of them: what ends a training, and what is the best of it, are two questions
+    best = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=spec.best_epoch)
+    early = (
+        [keras.callbacks.EarlyStopping("val_loss", **spec.early_stopping.model_dump())] if spec.early_stopping else []
+    )
     batches = Batches(*training, spec.batch_size, seed)
     watch = Watch(batches, first, epochs, on_epoch)
-    stopping = keras.callbacks.EarlyStopping(
-        monitor="val_loss",
-        patience=spec.early_stopping.patience if spec.early_stopping else epochs,
-        min_delta=spec.early_stopping.min_delta if spec.early_stopping else 0.0,
-        restore_best_weights=spec.best_epoch,
-        start_from_epoch=0,
-    )
-    core.fit(
-        batches,
-        validation_data=Batches(*validation, max(spec.batch_size, 256), None),
-        epochs=epochs,
-        shuffle=False,  # Batches does it, so that an epoch's order can be had again
-        class_weight=_class_weight(spec, data),
-        callbacks=[watch, stopping],
-        verbose=1 if sys.stderr.isatty() else 0,
-    )
+    try:
+        core.fit(
+            batches,
+            validation_data=Batches(*validation, max(spec.batch_size, 256), None),
+            epochs=epochs,
+            shuffle=False,  # Batches does it, so that an epoch's order can be had again
+            class_weight=_class_weight(spec, data),
+            callbacks=[watch, *early, best],
+            verbose=1 if sys.stderr.isatty() else 0,
+        )
+    except (TypeError, ValueError) as error:  # a name that Keras knows, and that does not fit: told at the first step
+        raise _refused(spec, error) from error
     history = pd.DataFrame(watch.rows).set_index("epoch")
-    kept = first + stopping.best_epoch if spec.best_epoch else history.index[-1]
+    kept = first + best.best_epoch if spec.best_epoch else history.index[-1]
     history["kept"] = (history.index == kept).astype(int)
     log.info(
         "kept epoch %d of %d, %s", kept, history.index[-1], "least validation loss" if spec.best_epoch else "the last"
@@ -149,9 +150,12 @@ def compile_core(core: keras.Model, spec: Model, data: Prepared, optimizer: Opti
     try:
         core.compile(optimizer=keras_optimizer(optimizer), loss=spec.loss or data.objective.loss, metrics=metrics)
     except (TypeError, ValueError) as error:
-        raise BadInput(
-            f"params.yaml: {core.name}: Keras refuses optimizer, loss or metric: {str(error).splitlines()[0]}"
-        ) from None
+        raise _refused(spec, error) from error
+
+
+def _refused(spec: Model, error: Exception) -> BadInput:
+    told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return BadInput(f"params.yaml: {spec.family} on `{spec.dataset}`: Keras refuses it: {told}")  # type: ignore[attr-defined]
 
 
 def keras_optimizer(spec: Optimizer) -> keras.Optimizer:

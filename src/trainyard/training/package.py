@@ -1,7 +1,8 @@
 """What a training leaves: `models/MODEL` with the model that takes raw values, its history and what it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 
 
 def write(
-    name: str, spec: Model, data: Prepared, model: "keras.Model", history: pd.DataFrame, backbone: str | None = None
+    name: str,
+    spec: Model,
+    data: Prepared,
+    model: "keras.Model",
+    history: pd.DataFrame,
+    backbone: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `models/NAME`; the model is reloaded and compared on a batch before it takes its place.
 
-    `backbone` says which pretrained weights it stands on, None where it was trained from scratch.
+    `backbone` says which pretrained weights it stands on, with their hash; None where it was trained from scratch.
     """
     with files.replacing_folder(Path("models") / name) as folder:
         sample = {key: np.asarray(values[:32]) for key, values in data.validation.raw.items()}

@@ -111,7 +111,8 @@ def _names_rows(columns: pd.DataFrame, distinct: pd.Series) -> pd.Series:
 def _seen(spec: Dataset, manifest: pd.DataFrame) -> list[str]:
     """The columns that a model sees one by one."""
     if isinstance(spec, Tables):
-        return [str(column) for column in manifest if column not in (spec.target, spec.group, spec.split.given)]
+        unseen = (spec.target, spec.group, spec.split.given, *spec.ignore)
+        return [str(column) for column in manifest if column not in unseen]
     if isinstance(spec, Series):
         return [str(column) for column in manifest if column not in (spec.time, "time", "row")]
     return []
