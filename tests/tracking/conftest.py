@@ -156,8 +156,3 @@ class Project:
     def register(self):
         register(self.name, self.params)
         return files.read_json(self.report / "verdict.json")
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:  # MLflow 3.17 warns of its own type hints when it is imported
-        item.add_marker(pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"))
