@@ -95,6 +95,10 @@ def test_schedules_and_their_arguments_are_those_of_keras(keras):
     found = public(keras.optimizers.schedules) - {"LearningRateSchedule"}
     of_keras = {name: arguments(getattr(keras.optimizers.schedules, name)) for name in found}
     assert {name: set(known) for name, known in keras_names.SCHEDULES.items()} == of_keras
+    for name in found:
+        signature = inspect.signature(getattr(keras.optimizers.schedules, name)).parameters.items()
+        needed = {argument for argument, parameter in signature if parameter.default is parameter.empty}
+        assert needed == keras_names.NEEDED & set(keras_names.SCHEDULES[name]), name
 
 
 @pytest.mark.parametrize("section", ["ACTIVATIONS", "METRICS"])

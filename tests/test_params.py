@@ -120,6 +120,13 @@ FAULTS = [
     ("f", "backbone: {weights: mine.h5}", "finetune.f.backbone: a file of weights comes with its sha256"),
     ("f", f"backbone: {{sha256: {'a' * 64}}}", "finetune.f.backbone: a file of weights comes with its sha256"),
     ("f", "backbone: {weights: mine.h5, sha256: 0a}", "finetune.f.backbone.sha256: "),
+    ("m", "activation: Relu", "train.m.activation: unknown name `Relu`; did you mean `relu`?"),
+    ("r", "loss: mae", "train.r.loss: unknown name `mae`; did you mean `mean_absolute_error`?"),
+    (
+        "m",
+        "optimizer: {learning_rate: {name: CosineDecay, decay_steps: 3}}",
+        "train.m.optimizer.learning_rate.initial_learning_rate: missing; CosineDecay needs it",
+    ),
     # wrong types
     ("m", "epochs: '3'", "train.m.epochs: input should be a valid integer, got '3'"),
     ("m", "epochs: 3.0", "train.m.epochs: input should be a valid integer, got 3.0"),
@@ -411,7 +418,8 @@ def test_params_are_frozen(here):
 
 FULL = {
     "t": "expect: [{column: age, between: [0, 150], one_of: [a], matches: b, unique: true, not_null: true}]",
-    "m": "early_stopping: {patience: 3}, optimizer: {learning_rate: {name: CosineDecay, decay_steps: 9}, beta_1: 0.8}",
+    "m": "early_stopping: {patience: 3}, optimizer: {beta_1: 0.8, learning_rate: "
+    "{name: CosineDecay, initial_learning_rate: 0.1, decay_steps: 9}}",
 }
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from trainyard import params
 from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
@@ -63,6 +64,11 @@ def _run(asked: argparse.Namespace) -> None:
         if missing := Params.model_fields.keys() - loaded.model_fields_set:
             told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
             raise BadInput("\n".join(told.format(section) for section in sorted(missing)))
+        told = "params.yaml: datasets.{}.path: {}: not found"
+        if absent := [
+            told.format(name, spec.path) for name, spec in loaded.datasets.items() if not Path(spec.path).exists()
+        ]:
+            raise BadInput("\n".join(absent))
         logging.getLogger(__name__).info(
             "params.yaml: %d dataset(s), %d model(s), no fault", len(loaded.datasets), len(loaded.models)
         )

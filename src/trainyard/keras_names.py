@@ -80,3 +80,6 @@ SCHEDULES: dict[str, tuple[str, ...]] = {
     "PolynomialDecay": ("initial_learning_rate", "decay_steps", "end_learning_rate", "power", "cycle"),
 }
 """Schedules of the learning rate, each with its arguments."""
+
+NEEDED = {"initial_learning_rate", "decay_steps", "first_decay_steps", "decay_rate", "boundaries", "values"}
+"""Arguments of schedules that have no default."""

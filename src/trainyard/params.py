@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from trainyard.errors import BadInput
-from trainyard.keras_names import ACTIVATIONS, ANY_OPTIMIZER, LOSSES, METRICS, OPTIMIZERS, SCHEDULES
+from trainyard.keras_names import ACTIVATIONS, ANY_OPTIMIZER, LOSSES, METRICS, NEEDED, OPTIMIZERS, SCHEDULES
 
 PARAMS_FILE = Path("params.yaml")
 SCHEMA_FILE = Path("params.schema.json")
@@ -25,8 +25,9 @@ SCHEMA_FILE = Path("params.schema.json")
 
 def nearest(name: object, names: Iterable[str]) -> str:
     """The end of a refusal: the nearest valid name, or all of them."""
-    names = sorted(names)
-    close = get_close_matches(str(name), names, n=1, cutoff=0.6)
+    names, given = sorted(names), str(name).lower()
+    close = [known for known in names if given in (known.lower(), "".join(word[0] for word in known.split("_")))]
+    close = close or get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(names)}"
 
 
@@ -300,6 +301,10 @@ class Schedule(Spec):
     @model_validator(mode="after")
     def _arguments(self) -> "Schedule":
         _known_arguments(self, self.name, SCHEDULES[self.name])
+        lacking = [key for key in SCHEDULES[self.name] if key in NEEDED and key not in (self.model_extra or {})]
+        if lacking:
+            context = {"key": lacking[0], "named": self.name}
+            raise PydanticCustomError("unknown_key", "missing; {named} needs it", context)  # its path ends in the key
         return self
 
 

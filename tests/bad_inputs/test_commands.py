@@ -147,6 +147,7 @@ CHECK = {
         ": evaluate.rnn: missing; train.rnn needs its twin there",
     ),
     "missing section": (params("finetune: {}\n", ""), ": finetune: missing (dvc.yaml draws its stages from it"),
+    "no data": (params("data/people.csv", "data/peple.csv"), ": datasets.people.path: data/peple.csv: not found"),
     "misfit": (
         params("rnn, dataset: tides", "cnn, dataset: tides"),
         ": train.rnn.dataset: `tides` is of kind series; this",
@@ -167,6 +168,7 @@ PREPARE = {
         "UTF-16": (write(PEOPLE, "a,b".encode("utf-16")), ":1: not UTF-8 at byte 0"),
         "Latin-1": (write(PEOPLE, b"age,ill\n1,\xe9\n"), ":2: not UTF-8 at byte 10"),
         "NUL": (change(PEOPLE, "red", "r\0d"), ":3: holds a NUL byte"),
+        "quoted semicolons": (write(PEOPLE, b'"age";"ill"\n1;yes\n'), ":1: ',' expected after '\"' (delimiter ';'?)"),
         "semicolons": (write(PEOPLE, b"age;ill\n1;yes\n"), ":1: no column `ill` (found 1 column; delimiter ';'?)"),
         "longer row": (change(PEOPLE, "red,", "red,,"), ":3: 5 cells (expected 4, as in the header)"),
         "shorter row": (change(PEOPLE, "red,", ""), ":3: 3 cells (expected 4, as in the header)"),
@@ -178,7 +180,7 @@ PREPARE = {
             ":1: no column `sick` (it has: age, colour, family, ill)",
         ),
         "misspelt column": (change(PEOPLE, "ill", "Ill"), ":1: no column `ill` (did you mean `Ill`?)"),
-        "no number": (change(PEOPLE, "20.33", "n/a"), ":3: column `age`: 'n/a' is no number (mend it, or name the col"),
+        "no number": (change(PEOPLE, "20.33", "n/a"), ":3: column `age`: 'n/a' is no number (mend it, list it under"),
         "too large": (change(PEOPLE, "20.33", "1e400"), ":3: column `age`: '1e400' is too large for float32"),
         "thousands": (change(PEOPLE, "20.33", '"1,234"'), ":3: column `age`: '1,234' is no number"),
         "no label": (change(PEOPLE, "f3,yes", "f3,"), ":8: column `ill`: the target is missing; 1 such row(s)"),
@@ -205,6 +207,10 @@ PREPARE = {
         "nested folder": (
             copy(f"{PETS}/cat/3.png", f"{PETS}/cat/more/3.png"),
             "/cat/more: expected PNG or JPEG files only",
+        ),
+        "split already": (
+            lambda: [Path(PETS).rename("all"), Path(PETS).mkdir(), Path("all").rename(f"{PETS}/train")],
+            "/train/cat: expected PNG or JPEG files only in a class folder (`split: {given: folder}`?)",
         ),
         "stray image": (copy(f"{PETS}/cat/3.png", f"{PETS}/3.png"), "/3.png: image outside of the class folders"),
         "wrong suffix": (copy(f"{PETS}/cat/3.png", f"{PETS}/cat/3.gif"), "/cat/3.gif: expected PNG or JPEG files only"),

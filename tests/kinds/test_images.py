@@ -172,7 +172,7 @@ def test_a_name_that_is_not_utf8_is_refused(here, refusal):
     ("make", "told"),
     [
         (lambda: None, "pets: not found (expected a folder with one folder a class)"),
-        (lambda: PETS.write_text("x"), "pets: not found (expected a folder with one folder a class)"),
+        (lambda: PETS.write_text("x"), "pets: is a file (expected a folder with one folder a class)"),
         (PETS.mkdir, "pets: holds no folders (expected one a class)"),
         (lambda: pets(("cat",)), "pets: one class only, `cat` (a classifier takes two or more)"),
     ],

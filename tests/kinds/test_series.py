@@ -449,7 +449,11 @@ def test_rows_of_one_station_need_not_say_so(prepared):
             {"step": "D"},
             "1 rows hold no whole window (expected 4 rows in a row without",
         ),
-        ({"day": DAYS[:5], "level": [1, 1, None, 1, 1]}, {}, "5 rows hold no whole window"),
+        (
+            {"day": DAYS[:5], "level": [1, 1, None, 1, 1]},
+            {},
+            "5 rows hold no whole window (expected 4 rows in a row without a missing value); missing: `level` in 1",
+        ),
         ({"day": DAYS[:4], "level": [1, 2, "x", 4]}, {}, "rows:2: column `level`: 'x' is no number (mend it)"),
         (
             {"day": DAYS[:4], "level": [1, 2, 3, float("inf")]},

@@ -98,7 +98,7 @@ BAD = {
     "a word among numbers": (
         {"age": lambda i: "old" if i in (5, 9) else str(i)},
         {},
-        "people.csv:7: column `age`: 'old' is no number; 2 such cells (mend it, or name the column under `categorical`",
+        "people.csv:7: column `age`: 'old' is no number; 2 such cells (mend it, list it under `missing`, or name the",
     ),
     "a word in every second row": (
         {"age": lambda i: "old" if i % 2 else str(i)},
@@ -528,3 +528,16 @@ def test_an_ignored_column_is_checked_and_not_seen(here, prepared):
     assert tables.manifest(asked)["number"].iloc[0] == "1000"
     data = prepared(asked)
     assert data.facts["numeric"] + data.facts["categorical"] == ["age", "colour"]
+
+
+def test_decimal_commas_are_no_categories(here, refusal):
+    people(age=lambda i: f"{i},{i % 7}")
+    told = refusal(lambda: tables.manifest(spec()))
+    assert told.startswith("people.csv:2: column `age`: '0,0' has a decimal comma (write points")
+    assert tables.manifest(spec(categorical=["age"]))["age"].iloc[0] == "0,0"
+
+
+def test_words_for_a_number_to_predict_are_told_as_that(here, refusal):
+    people()
+    told = refusal(lambda: tables.manifest(spec(objective="regression")))
+    assert told.endswith("(mend it: objective regression takes numbers)")

@@ -110,3 +110,10 @@ def test_classes_that_neither_occur_nor_are_answered_count_for_nothing():
     target, answer = np.array([0, 2]), np.eye(4)[[0, 2]]
     assert metrics.macro_f1(target, answer) == 1
     assert metrics.balanced_accuracy(target, answer) == 1
+
+
+def test_of_classes_that_tie_each_is_right_in_part():
+    """Ten classes of one size: the naive answer is right once in ten, not as often as the first class occurs."""
+    target, answer = np.array([0, 3, 9, 9]), np.full((4, 10), 0.1)
+    assert metrics.right(target, answer).tolist() == pytest.approx([0.1] * 4)
+    assert metrics.accuracy(target, answer) == pytest.approx(0.1)

@@ -35,6 +35,7 @@ SETS = {
         "window": 6,
         "horizon": 2,
         "fill": 1,
+        "where": {"place": "north"},
     },
 }
 
@@ -68,7 +69,8 @@ def write_tides():
     level = np.sin(np.arange(120.0))
     level[60] = np.nan
     days = pd.date_range("2020-01-01", periods=120).strftime("%Y-%m-%d")
-    pd.DataFrame({"day": days, "level": level}).to_csv("tides.csv", index=False)
+    north = pd.DataFrame({"day": days, "level": level, "place": "north"})
+    pd.concat([north, north.assign(level=2 * level, place="south")]).to_csv("tides.csv", index=False)
 
 
 def loaded_params(**changes):
@@ -203,7 +205,7 @@ def test_the_schema_says_what_a_row_is(registered, dataset, mlflow):
     assert {column["name"]: column["type"] for column in schema.to_dict()} == {
         "wines": dict.fromkeys(["acid", "age", "cask", "grape"], "any"),
         "shapes": {"image": "binary"},
-        "tides": dict.fromkeys(["day", "level"], "any"),
+        "tides": dict.fromkeys(["day", "level", "place"], "any"),
     }[dataset]
 
 

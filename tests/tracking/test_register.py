@@ -242,3 +242,26 @@ def test_without_a_tracking_uri_all_stays_in_the_project(project_folder, new_pro
     assert {path.name for path in project_folder.iterdir()} == {"table.csv", "build", "models", "reports", "mlruns"}
     assert {path.name for path in Path("mlruns").glob("[!m]*")} == {"artifacts"}
     assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_a_challenger_is_not_crowned_because_the_store_is_new(project, client, caplog):
+    project.train("first")
+    project.evaluate(wrong=4)
+    project.register()
+    project.train("as good")
+    project.evaluate(wrong=4)
+    project.register()
+    client.delete_registered_model(project.name)
+    tracking.restore_aliases(tracking.publish(project.name, project.params))
+    assert aliases(client, project) == {"challenger": 1}
+    assert "no champion: models/ holds a challenger" in caplog.text
+
+
+def test_a_champion_comes_back_to_a_new_store(project, client):
+    project.train("first")
+    project.evaluate(wrong=4)
+    before = project.register()
+    client.delete_registered_model(project.name)
+    tracking.restore_aliases(tracking.publish(project.name, project.params))
+    assert aliases(client, project) == {"challenger": 1, "champion": 1}
+    assert project.register() == before

@@ -33,7 +33,10 @@ def read(path: Path, delimiter: str) -> pd.DataFrame:
             lines.append(reader.line_num)
             rows.append(cells)
     except csv.Error as error:
-        raise BadInput(f"{path}:{reader.line_num}: {error}") from None
+        first = _text(path).partition("\n")[0]
+        other = next((mark for mark in ";\t|," if mark != delimiter and mark in first and delimiter not in first), None)
+        hint = f" (delimiter {other!r}?)" if other else ""
+        raise BadInput(f"{path}:{reader.line_num}: {error}{hint}") from None
     if "" in header:
         raise BadInput(f"{path}:1: column {header.index('') + 1} of {len(header)} has no name (give it one)")
     if repeated := sorted({name for name in header if header.count(name) > 1}):

@@ -33,7 +33,8 @@ def manifest(spec: Images) -> pd.DataFrame:
     """One row a file: label, group, format, width, height, bytes, sha256; indexed by the path below the folder."""
     root = Path(spec.path)
     if not root.is_dir():
-        raise BadInput(f"{root}: not found (expected a folder with one folder a class)")
+        what = "is a file" if root.exists() else "not found"
+        raise BadInput(f"{root}: {what} (expected a folder with one folder a class)")
     rows = [
         _describe(spec, root, split, folder, file)
         for split, folder in _class_folders(spec, root)
@@ -160,7 +161,8 @@ def _files(folder: Path) -> list[Path]:
         raise BadInput(f"{folder}: class folder without images (remove it, or put images in)")
     for file in found:
         if not file.is_file() or file.suffix.lower() not in SUFFIXES:
-            raise BadInput(f"{file}: expected PNG or JPEG files only in a class folder")
+            hint = " (`split: {given: folder}`?)" if folder.name in splits.SPLITS else ""
+            raise BadInput(f"{file}: expected PNG or JPEG files only in a class folder{hint}")
         if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", f"{folder.name}/{file.name}"):
             raise BadInput(f"{str(file)!a}: control characters, or bytes that are not UTF-8, in the name")
     return found

@@ -69,12 +69,15 @@ def expectations(spec: Series, manifest: pd.DataFrame) -> list[Expectation]:
 def split(spec: Series, manifest: pd.DataFrame, seed: int) -> pd.Series:
     """In time order, whatever the seed; a window lies wholly in one split."""
     parts = pd.Series(splits.in_time(len(manifest), spec.split.validation, spec.split.test), index=manifest.index)
-    for name in splits.SPLITS:
-        if not len(_starts(spec, manifest[parts == name])):
+    counts = {name: len(_starts(spec, manifest[parts == name])) for name in splits.SPLITS}
+    for name, count in counts.items():
+        if not count:
             raise BadInput(
                 f"{spec.path}: the {name} part has {int((parts == name).sum())} rows and no future to predict "
                 f"(window {spec.window} + horizon {spec.horizon} take {spec.window + spec.horizon} rows without a gap)"
             )
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    log.info("%s: windows without a gap: %s, of %d rows", spec.path, told, len(manifest))
     return parts
 
 
@@ -129,9 +132,10 @@ def decode(spec: Series, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple
     values = _filled(spec, rows)
     ends = np.flatnonzero(_whole(values, spec.window))
     if not len(ends):
-        raise BadInput(
-            f"{len(table)} rows hold no whole window (expected {spec.window} rows in a row without a missing value)"
-        )
+        told = f"{len(rows)} rows hold no whole window (expected {spec.window} rows in a row without a missing value)"
+        if len(lacks := rows[_columns(spec)].isna().sum().loc[lambda count: count > 0]):
+            told += f"; missing: {', '.join(f'`{column}` in {count}' for column, count in lacks.items())}"
+        raise BadInput(told)
     return {"window": Windows(values, ends, spec.window)[:]}, rows.index[ends + spec.window - 1]
 
 
@@ -200,7 +204,10 @@ def _table(spec: Series, cells: pd.DataFrame) -> pd.DataFrame:
     late = table["time"].diff() <= pd.Timedelta(0)
     if late.any():
         told = cells[spec.time][late].iloc[0]
-        raise BadInput(f"{path}:{delimited.first(late)}: column `{spec.time}`: {told} is not later than the row before")
+        raise BadInput(
+            f"{path}:{delimited.first(late)}: column `{spec.time}`: {told} is not later than the row before (sort the "
+            "file, or take one series of several by `where`)"
+        )
     table = _regular(spec, table)
     return table.set_index(pd.Index(table["time"].map(pd.Timestamp.isoformat), name="example"))
 

@@ -32,15 +32,23 @@ def manifest(spec: Tables) -> pd.DataFrame:
     single = [column for column in (spec.target, spec.group, spec.split.given) if column is not None]
     named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore]
     delimited.require(path, cells, named, spec.delimiter)
-    hint = "mend it, or name the column under `categorical` or `ignore`"
+    hint = "mend it, list it under `missing`, or name the column under `categorical` or `ignore`"
+    hints = {spec.target: f"mend it: objective {spec.objective} takes numbers"}
     table = pd.DataFrame(
         {
-            column: delimited.numbers(path, cells[column], spec.missing, hint)
+            column: delimited.numbers(path, cells[column], spec.missing, hints.get(column, hint))
             if _is_numeric(spec, cells[column])
             else cells[column].where(~cells[column].isin(spec.missing), None)
             for column in map(str, cells)
         }
     )
+    for column in table.select_dtypes(exclude="number"):
+        known = table[column].dropna().astype(str)
+        commas = known.str.fullmatch(r"-?\d+,\d+")
+        if column not in (*(spec.categorical or []), *spec.ignore, *single) and commas.mean() > 0.5:
+            told = f"{known[commas].iloc[0]!r} has a decimal comma"
+            hint = "write points, or name the column under `categorical`"
+            raise BadInput(f"{path}:{delimited.first(commas)}: column `{column}`: {told} ({hint})")
     unlabelled = table[spec.target].isna()
     if unlabelled.any():
         told = f"the target is missing; {unlabelled.sum()} such row(s)"
@@ -81,12 +89,9 @@ def facts(spec: Tables, manifest: pd.DataFrame) -> dict[str, Any]:
     features = _features(spec, manifest)
     numeric = [column for column in features if pd.api.types.is_float_dtype(manifest[column])]
     categorical = [column for column in features if column not in numeric]
-    log.info(
-        "%s: %d numeric and %d categorical columns, by what most cells are where params do not say",
-        spec.path,
-        len(numeric),
-        len(categorical),
-    )
+    told = f" ({', '.join(categorical)})" if categorical else ""
+    reason = "by what most cells are where params do not say"
+    log.info("%s: %d numeric and %d categorical columns%s, %s", spec.path, len(numeric), len(categorical), told, reason)
     found: dict[str, Any] = {"numeric": numeric, "categorical": categorical}
     found["categories"] = {column: sorted(manifest[column].dropna().unique()) for column in categorical}
     if OBJECTIVES[spec.objective].classifies:

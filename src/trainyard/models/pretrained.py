@@ -92,7 +92,7 @@ def _imagenet(spec: Backbone) -> "keras.Model":
         raise BadInput(f"params.yaml: backbone: {str(error).splitlines()[0]}") from None
     except Exception as error:  # noqa: BLE001  # Keras lets through whatever the download raised
         raise EnvironmentFailed(
-            f"ImageNet weights could not be had ({str(error).splitlines()[0][:160]}); try `weights: embedded`"
+            f"ImageNet weights could not be had ({str(error).splitlines()[0][:300]}); try `weights: embedded`"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

@@ -18,9 +18,17 @@ def chosen(answer: Floats) -> NDArray[np.intp]:
     return (answer[:, 0] >= 0.5).astype(np.intp) if answer.shape[1] == 1 else answer.argmax(axis=1)
 
 
+def right(target: Array, answer: Floats) -> Floats:
+    """1 where the most probable class `[n]` is the right one, else 0; of several that tie each is right in part."""
+    if answer.shape[1] == 1:
+        return (chosen(answer) == target).astype(np.float64)
+    most = answer == answer.max(axis=1, keepdims=True)
+    return most[np.arange(len(target)), target.astype(np.intp)] / most.sum(axis=1)
+
+
 def accuracy(target: Array, answer: Floats) -> float:
     """Share of examples whose most probable class is the right one."""
-    return float(np.mean(chosen(answer) == target))
+    return float(np.mean(right(target, answer)))
 
 
 def precision(target: Array, answer: Floats) -> float:

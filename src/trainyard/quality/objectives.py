@@ -56,10 +56,6 @@ class Objective:
         return value <= floor if metric in self.lower_is_better else value >= floor
 
 
-def _right(target: Array, answer: Floats) -> Floats:
-    return (metrics.chosen(answer) == target).astype(np.float64)
-
-
 def _closeness(target: Array, answer: Floats) -> Floats:
     return -np.abs(target - answer).mean(axis=1, dtype=np.float64)
 
@@ -90,7 +86,7 @@ BINARY = Objective(
         "log_loss": metrics.log_loss,
         "brier": metrics.brier,
     },
-    score=_right,
+    score=metrics.right,
     naive=_prevalence,
 )
 
@@ -105,7 +101,7 @@ MULTICLASS = Objective(
         "macro_f1": metrics.macro_f1,
         "log_loss": metrics.log_loss,
     },
-    score=_right,
+    score=metrics.right,
     naive=_shares,
 )
 

@@ -47,9 +47,12 @@ def save(scratch: Path, model_id: str, run_id: str, about: Mapping[str, Any], da
     from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
 
     sample = raw.reader(data.spec, data.facts)(data.test.rows.index[:2])
-    inputs = Schema([ColSpec(_type(sample[name]), str(name)) for name in sample])
+    columns = [ColSpec(_type(sample[name]), str(name)) for name in sample]
+    columns += [ColSpec(AnyType(), name, required=False) for name in getattr(data.spec, "where", ())]  # type: ignore[no-untyped-call]
+    inputs = Schema([*columns])
     outputs = Schema([ColSpec(DataType.float, name) for name in _columns(data)])
     code, folder = scratch / "trainyard", Path("models") / about["model"]
     shutil.copytree(Path(trainyard.__file__).parent, code, ignore=_all_but_python)
@@ -82,7 +85,11 @@ def answers(folder: Path, data: Prepared) -> Floats:
         read, model = raw.reader(spec, about["facts"]), pyfunc.load_model(str(folder))
         parts = [model.predict(read(examples[start : start + 1024])) for start in range(0, len(examples), 1024)]
         found = pd.concat(parts)
+        if len(lacking := examples.difference(found.index)):
+            raise BadInput(f"it has no answer for {len(lacking)} of {len(examples)} test rows, first {lacking[0]}")
         answer: Floats = found[~found.index.duplicated()].loc[examples, _columns(data)].to_numpy(np.float64)
+    except BadInput:
+        raise
     except Exception as error:  # an old model, with code and columns of its day, can fail in any way
         raise BadInput(f"it does not answer these rows: {' '.join(str(error).split())[:200]}") from error
     return answer[:, 1:] if data.objective.name == "binary" else answer

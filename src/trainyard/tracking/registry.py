@@ -1,6 +1,7 @@
 """The registry: versions of a model, found by their content's hash, and the aliases `challenger` and `champion`."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,11 @@ def restore_aliases(mine: Registered) -> None:
     if champion(mine.model) is None and (report / "verdict.json").is_file():
         verdict = files.read_json(report / "verdict.json")
         if verdict["content"] == mine.content:
+            if verdict["decision"] != "champion":
+                told = f"{mine.model}: no champion: models/ holds a challenger"
+                log.warning(
+                    "%s; its champion comes back with `dvc repro` of the params that made it, and publish", told
+                )
             card = (report / "card.md").read_text(encoding="utf-8")
             set_aliases(mine, verdict["against"] or "", champion=verdict["decision"] == "champion", card=card)
 
