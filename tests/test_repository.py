@@ -52,10 +52,11 @@ def test_the_params_in_the_readme_are_valid():
     assert len(params.parse(YAML(typ="safe").load(block)).models) == 3
 
 
-def test_a_lock_that_names_a_host_is_refused(tmp_path):
+@pytest.mark.parametrize("planted", ["tool @ https://packages.example/tool.whl", "--no-binary :all:"])
+def test_a_lock_that_names_a_host_or_an_option_is_refused(tmp_path, planted):
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     with (tmp_path / "requirements/gpu.lock").open("a") as lock:
-        lock.write("--index-url https://packages.example\n")
+        lock.write(f"{planted}\n")
     done = run(ROOT / "scripts/check_lock.sh", cwd=tmp_path)
     assert done.returncode == 1
     assert "a lock must name no host" in done.stderr
