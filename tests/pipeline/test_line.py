@@ -206,6 +206,18 @@ def test_no_output_names_the_folder_that_it_was_made_in(line):
     assert not [file for file in written if str(line.folder).encode() in file.read_bytes()]
 
 
+def test_a_clone_that_comes_to_the_same_bits_registers_them(restored):
+    clone = Line(restored.folder.parent / "clone")
+    restored("git", "clone", "-q", ".", str(clone.folder))
+    shutil.copytree(restored.folder / ".dvc" / "cache", clone.folder / ".dvc" / "cache")
+    clone("dvc", "repro", "-q")
+    for name in ("mlp", "cnn", "rnn", "mobilenet"):
+        assert clone.versions(name) == ["1"]
+        verdict = f"reports/models/{name}/verdict.json"
+        assert clone.read(verdict) == restored.read(verdict)
+    assert files.sha256(clone.folder / "dvc.lock") == files.sha256(restored.folder / "dvc.lock")
+
+
 def test_touching_a_family_reruns_its_models_alone(restored):
     source = restored.folder / "src/trainyard/models/mlp.py"
     source.write_text(source.read_text() + "\n# touched\n")
