@@ -52,7 +52,7 @@ def once(name: str, shipped: Params, seed: int) -> dict:
     spec = shipped.model(name)
     device.start(shipped.training, seed)
     from trainyard.models import pretrained, saved
-    from trainyard.training import finetune, fit
+    from trainyard.training import finetune, fit, package
 
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -70,7 +70,7 @@ def once(name: str, shipped: Params, seed: int) -> dict:
             model, _ = finetune.train(spec, data, seed, backbone)
         else:
             model, _ = fit.train(spec, data, seed)
-        answer = saved.predict(model, data.test.raw)
+        answer = saved.answers(model, package.about(spec, data), data.test.raw)
         naive, classical = kind.compared(dataset, data)
         score = data.objective.score
         metric = data.objective.main

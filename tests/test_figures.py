@@ -9,6 +9,7 @@ TARGET = np.array([0, 1, 1, 0])
 ANSWER = np.array([[0.2], [0.7], [0.3], [0.9]])  # the third and the fourth are wrong, the fourth surer
 NAMES = pd.Index(["2", "3", "4", "5"])
 IMAGES = np.arange(4 * 6 * 5).reshape(4, 6, 5, 1).astype(np.uint8)
+QUOTED = np.array([["so"], ["no $5_$6"], ["word" * 99], ["\u732b \U0001f600\nand\tmore"]], object)
 HISTORY = pd.DataFrame(
     {"loss": [3.0, 2.0, 1.0], "val_loss": [3.0, 1.0, 2.0], "learning_rate": 0.1, "kept": [0, 1, 0]},
     index=pd.Index([1, 2, 3], name="epoch"),
@@ -28,6 +29,8 @@ DRAWN = {
     "rows, numbers": lambda: figures.answers_by_row(NAMES, TARGET[:, None] * 1.0, ANSWER, []),
     "gallery": lambda: figures.gallery(IMAGES, TARGET, ANSWER, ["no", "yes"], NAMES),
     "one image": lambda: figures.gallery(IMAGES[:1], TARGET[:1], ANSWER[:1], ["no", "yes"], NAMES[:1]),
+    "quotations": lambda: figures.quotations(QUOTED, TARGET, ANSWER, ["no", "yes"], NAMES),
+    "no wrong answer": lambda: figures.quotations(QUOTED, TARGET, 1.0 * TARGET[:, None], ["no", "yes"], NAMES),
     "forecasts": lambda: figures.forecasts(*FORECASTS),
     "a dollar in a name": lambda: figures.confusion(TARGET, 1 - TARGET, ["cost_$5_$6", "b"]),
     "a script without glyphs": lambda: figures.confusion(TARGET, 1 - TARGET, ["猫", "犬"]),
@@ -106,3 +109,15 @@ def test_a_confusion_of_many_classes_stays_a_figure():
     figure = figures.confusion(target, target[::-1], names)
     assert max(figure.get_size_inches()) < 25
     assert not figure.axes[0].texts
+
+
+def test_wrong_answers_are_quoted_the_surest_first():
+    (axes,) = DRAWN["quotations"]().axes
+    assert axes.get_title(loc="left") == "2 of 2 wrong answers, the surest first"
+    told = texts(axes)
+    assert told[:4] == ["5", "is no", "yes 0.90", "\u732b \U0001f600 and more"]
+    assert told[4:7] == ["4", "is yes", "no 0.70"]
+    assert told[7].startswith("wordword")
+    assert told[7].endswith(" ...")
+    assert len(told[7]) <= 90
+    assert texts(DRAWN["no wrong answer"]().axes[0]) == []

@@ -17,6 +17,8 @@ datasets:
   t: {{kind: tables, path: t.csv, objective: binary, target: ill{t}}}
   i: {{kind: images, path: i, objective: multiclass{i}}}
   s: {{kind: series, path: s.csv, time: day, target: level, window: 4{s}}}
+  x: {{kind: text, path: x.csv, objective: multiclass, text: said, target: tone{x}}}
+  v: {{kind: speech, path: v{v}}}
 train:
   m: {{family: mlp, dataset: t{m}}}
   c: {{family: cnn, dataset: i{c}}}
@@ -34,7 +36,8 @@ evaluate:
 def text(**more):
     """Good params, with more keys in one block."""
     blocks = {
-        name: f", {more[name]}" if name in more else "" for name in ("t", "i", "s", "m", "c", "r", "f", "evaluate")
+        name: f", {more[name]}" if name in more else ""
+        for name in ("t", "i", "s", "x", "v", "m", "c", "r", "f", "evaluate")
     }
     blocks["f"] += "" if "backbone:" in blocks["f"] else ", backbone: {}"
     return GOOD.format(**blocks, rest=more.get("rest", ""))

@@ -34,6 +34,8 @@ def tree(path):
         ("make_tumours.py", "tumours.csv"),
         ("make_digits.py", "digits"),
         ("make_climate.py", "climate.csv"),
+        ("make_phrases.py", "phrases.csv"),
+        ("make_phrases.py", "phrases.LICENSE.txt"),
         pytest.param(
             "make_pictograms.py",
             "pictograms",

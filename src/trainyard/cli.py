@@ -59,8 +59,13 @@ def _run(asked: argparse.Namespace) -> None:
     if asked.verb == "schema":
         _schema(check=asked.check)
         return
+    if asked.verb == "fetch":
+        _fetch(asked.name, asked.out)
+        return
     loaded = params.load()
-    if asked.verb == "check":
+    if asked.verb == "init":
+        import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
+    elif asked.verb == "check":
         if missing := Params.model_fields.keys() - loaded.model_fields_set:
             told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
             raise BadInput("\n".join(told.format(section) for section in sorted(missing)))
@@ -88,12 +93,20 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, what in NAMED_STAGES.items():
         verbs.add_parser(verb, help=what).add_argument("name", help="its name in params.yaml")
+    init = verbs.add_parser("init", help="draft what params.yaml needs to train on data of your own, and say why")
+    init.add_argument("path", help="a CSV or TSV file, or a folder of images or recordings")
+    init.add_argument("--name", help="name of dataset and model (by default that of the file or folder)")
     verbs.add_parser("report", help="write the page about all data and models")
     verbs.add_parser("check", help="check the whole of params.yaml")
     schema = verbs.add_parser("schema", help="write params.schema.json, by which editors check params.yaml")
     schema.add_argument("--check", action="store_true", help="only compare it with the one that is there")
     publish = verbs.add_parser("publish", help="bring the registry up to what the files say")
     publish.add_argument("name", nargs="?", help="a model; all of them by default")
+    fetch = verbs.add_parser("fetch", help="fetch public data by name, ready for params.yaml")
+    which = fetch.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", help="a set of the catalogue")
+    which.add_argument("--list", action="store_true", help="show the sets with licence, addresses, bytes and hashes")
+    fetch.add_argument("--out", default="data/fetched", help="folder for the set's own (%(default)s)")
     verbs.add_parser("ui", help="open MLflow's pages on this project").add_argument("--port", type=int, default=5000)
     return parser
 
@@ -105,6 +118,16 @@ def _schema(*, check: bool) -> None:
             raise BadInput(f"{params.SCHEMA_FILE}: not what params.py says (run `trainyard schema`)")
     else:
         params.SCHEMA_FILE.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _fetch(name: str | None, out: str) -> None:
+    from trainyard import catalogue
+
+    if name is None:
+        sys.stdout.write(catalogue.listing())
+        return
+    folder = catalogue.fetch(name, Path(out))
+    sys.stdout.write(f"# put this into params.yaml\n{catalogue.blocks(name, folder)}")
 
 
 def _publish(name: str | None, loaded: Params) -> None:

@@ -1,7 +1,9 @@
 """Figures, drawn the same for every model; saved PNGs are the same bytes for the same numbers."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trainyard import files
-from trainyard.quality.metrics import chosen
+from trainyard.quality.metrics import chosen, word_errors
 from trainyard.quality.objectives import Objective
 
 Array = NDArray[Any]
@@ -50,6 +52,8 @@ def answers(objective: Objective, target: Array, answer: Array, classes: Sequenc
     """What was answered against what is true: a confusion matrix, or numbers against numbers, or errors by horizon."""
     if objective.classifies:
         return confusion(target, chosen(answer), classes)
+    if objective.name == "transcription":
+        return words(target, answer)
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     if objective.name == "forecast" and target.shape[1] > 1:
@@ -81,6 +85,28 @@ def confusion(target: Array, classes_answered: Array, classes: Sequence[str]) ->
         axes.set_yticks(range(len(classes)), classes, fontsize=8)
     _finish(axes, "confusion", "answered", "true")
     return figure
+
+
+def words(said: Array, answer: Array, most: int = 24) -> Figure:
+    """Words said (rows) and heard (columns), the most frequent and those in errors; `-` where there is none."""
+    import jiwer
+
+    pairs: Counter[tuple[str, str]] = Counter()
+    found = jiwer.process_words(list(map(str, said)), list(map(str, answer)))
+    for spoken, understood, chunks in zip(found.references, found.hypotheses, found.alignments, strict=True):
+        for chunk in chunks:
+            true = spoken[chunk.ref_start_idx : chunk.ref_end_idx]
+            told = understood[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            pairs.update(zip_longest(true, told, fillvalue="-"))
+    weights: Counter[str] = Counter()
+    for pair, count in pairs.items():
+        for word in set(pair) - {"-"}:
+            weights[word] += count if pair[0] == pair[1] else 1000 * count  # words in errors come first
+    kept = sorted(word for word, _ in weights.most_common(most))
+    place = {word: number for number, word in enumerate(kept)}
+    numbers = [[place.get(word, len(kept)) for word in pair] for pair in pairs.elements() if place.keys() & set(pair)]
+    true_numbers, told_numbers = np.array(numbers).T
+    return confusion(true_numbers, told_numbers, [*kept, "other or none"])
 
 
 def answers_by_row(names: pd.Index, target: Array, answer: Array, classes: Sequence[str]) -> Figure:
@@ -119,9 +145,7 @@ def gallery(
     images: Any, target: Array, answer: Array, classes: Sequence[str], names: pd.Index, most: int = 12
 ) -> Figure:
     """The wrong answers of which the model was surest, then the right ones of which it was least sure."""
-    said = chosen(answer)
-    both = np.concatenate([1 - answer, answer], axis=1) if answer.shape[1] == 1 else answer
-    confidence = both[np.arange(len(said)), said]
+    said, confidence = chosen(answer), _confidence(answer)
     order = np.lexsort((np.where(said == target, confidence, -confidence), said == target))[:most]
     columns = min(6, len(order))
     rows = -(-len(order) // columns)
@@ -134,6 +158,27 @@ def gallery(
         right = said[i] == target[i]
         told = f"{classes[said[i]]} {confidence[i]:.2f}" + ("" if right else f"\nis {classes[target[i]]}")
         axes.set_title(f"{Path(str(names[i])).name}\n{told}", fontsize=7, color=INK if right else WRONG)
+    return figure
+
+
+def quotations(
+    texts: Any, target: Array, answer: Array, classes: Sequence[str], names: pd.Index, most: int = 12
+) -> Figure:
+    """The texts with the wrong answers of which the model was surest: row, truth, answer, confidence, beginning."""
+    said, confidence = chosen(answer), _confidence(answer)
+    wrong = np.flatnonzero(said != target)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    figure = Figure(figsize=(9, 0.6 + 0.24 * max(len(order), 1)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    told = f"{len(order)} of {len(wrong)} wrong answers, the surest first" if len(wrong) else "no wrong answer"
+    axes.set_title(told, fontsize=9, color=INK, loc="left")
+    for place, i in enumerate(order):
+        text = " ".join(str(texts[int(i)][0]).split())
+        text = text if len(text) <= 90 else f"{text[:86]} ..."
+        cells = (str(names[i]), f"is {classes[target[i]]}", f"{classes[said[i]]} {confidence[i]:.2f}", text)
+        for x, cell, ink in zip((0, 0.08, 0.22, 0.4), cells, (INK, INK, WRONG, INK), strict=True):
+            axes.text(x, 1 - (place + 0.5) / len(order), cell, fontsize=7, color=ink, va="center")
     return figure
 
 
@@ -154,6 +199,31 @@ def forecasts(windows: Array, target: Array, answer: Array, names: pd.Index) -> 
         )
         _finish(axes, f"after {names[place]}", "", "")
         axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _confidence(answer: Array) -> Array:
+    """The probability of the class that was answered `[n]`."""
+    both = np.concatenate([1 - answer, answer], axis=1) if answer.shape[1] == 1 else answer
+    return np.take_along_axis(both, chosen(answer)[:, None], axis=1)[:, 0]
+
+
+def heard(clips: Sequence[Array], rate: int, said: Array, answer: Array, names: pd.Index, most: int = 6) -> Figure:
+    """Spectrograms of recordings `[time]` with what was said and heard, those with most errors first."""
+    errors = np.array([word_errors(str(true), str(told)) for true, told in zip(said, answer, strict=True)])
+    order = np.argsort(-errors, kind="stable")[:most]
+    rows = -(-len(order) // 2)
+    figure = Figure(figsize=(9, 2.4 * rows), layout="constrained")
+    for place, i in enumerate(order):
+        axes = figure.add_subplot(rows, 2, place + 1)
+        size = rate // 40
+        clip = np.pad(clips[i], (0, max(0, size - len(clips[i]))))
+        axes.specgram(clip + 1e-6, NFFT=size, Fs=rate, noverlap=size * 3 // 4, cmap="Greys", vmin=-120)
+        _finish(axes, "", "seconds", "Hz")
+        told = f"heard: {answer[i] or '(nothing)'}"
+        right = "right" if not errors[i] else f"{errors[i]} word(s) wrong"
+        title = f"{Path(str(names[i])).name}\nsaid:  {said[i]}\n{told} ({right})"
+        axes.set_title(title, fontsize=8, loc="left", color=WRONG if errors[i] else INK)
     return figure
 
 

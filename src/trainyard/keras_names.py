@@ -23,6 +23,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
     ),
     "regression": ("huber", "log_cosh", "mean_absolute_error", "mean_squared_error"),
     "forecast": ("huber", "log_cosh", "mean_absolute_error", "mean_squared_error"),
+    "transcription": ("ctc",),
 }
 """Losses that fit each objective: numbers are learnt scaled, below 0 too, as no count or share is."""
 

@@ -158,6 +158,8 @@ class Tables(Dataset):
     """Column of the answer."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     """Character between two cells."""
+    names: list[str] | None = None
+    """Names of the columns, for a file without a header."""
     positive: str | None = None
     """binary: the label that counts as 1; by default the last one in sorted order."""
     numeric: list[str] | None = None
@@ -277,7 +279,81 @@ class Series(Dataset):
         return self
 
 
-AnyDataset = Annotated[Tables | Images | Series, Field(discriminator="kind")]
+class Text(Dataset):
+    """A CSV or TSV file with a column of text and a column of its class."""
+
+    objectives: ClassVar[tuple[str, ...]] = ("binary", "multiclass")
+
+    kind: Literal["text"]
+    objective: Literal["binary", "multiclass"]
+    """binary: sigmoid, binary cross-entropy; multiclass: softmax, categorical cross-entropy."""
+    text: str
+    """Column of the text; an empty one is refused."""
+    target: str
+    """Column of the class."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """Character between two cells."""
+    names: list[str] | None = None
+    """Names of the columns, for a file without a header."""
+    quoting: bool = True
+    """False: quotation marks are part of the text, as in most TSV files."""
+    positive: str | None = None
+    """binary: the label that counts as 1; by default the last one in sorted order."""
+    group: str | None = None
+    """Column that says which texts belong together (an author, say); a group is wholly in one split."""
+    tokens: Literal["characters", "words"] = "characters"
+    """What the model reads one by one, A to Z in small letters; of words it does not see the punctuation."""
+    vocabulary: Annotated[int, Field(ge=2)] = 10_000
+    """Most tokens that are told apart, the most frequent ones of the training split; all others are one token."""
+    length: Count | None = None
+    """Tokens that the model reads of a text, from its beginning; by default enough for 99% of the training texts."""
+    similar: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of common three-letter pieces (Jaccard) from which on two texts count as the same and stay in one split."""
+
+    @property
+    def label(self) -> str:  # type: ignore[override]  # a class constant elsewhere, the user's choice here
+        """Column of the manifest that holds the answer."""
+        return self.target
+
+    @model_validator(mode="after")
+    def _one_role_a_column(self) -> "Text":
+        roles = {"characters": "the manifest", "words": "the manifest", self.text: "text"}
+        others = {"target": self.target, "group": self.group, "split.given": self.split.given}
+        for role, column in {"text": self.text, **others}.items():
+            if column is not None and roles.setdefault(column, role) != role:
+                message = "column `{column}` is named twice, by {first} and {second}"
+                raise PydanticCustomError("roles", message, {"column": column, "first": roles[column], "second": role})
+        return self
+
+
+class Speech(Dataset):
+    """A folder of WAV, FLAC and OGG recordings with a transcripts.csv that says what is spoken in each."""
+
+    objectives: ClassVar[tuple[str, ...]] = ("transcription",)
+    label: ClassVar[str] = "transcript"
+
+    kind: Literal["speech"]
+    objective: Literal["transcription"] = "transcription"
+    """transcription: letters, one probability a letter and frame, connectionist temporal classification (CTC)."""
+    rate: Annotated[int, Field(ge=1000, le=192_000)] = 8000
+    """Samples a second that all recordings are brought to; one that has fewer is refused."""
+    mixed: bool = False
+    """Take recordings of different rates and numbers of channels; by default one unlike the others is refused."""
+    alphabet: str | None = Field(default=None, min_length=1)
+    """All letters that a transcript may have, the space among them; by default those that the transcripts have."""
+    group: str | None = None
+    """Column of transcripts.csv that says who speaks; a speaker is wholly in one split."""
+    longest: Positive = 30.0
+    """Seconds that a recording may have at most."""
+    bands: Annotated[int, Field(ge=8)] = 24
+    """Mel bands of the spectrogram; few of them blur the pitch of a voice, which says nothing of the words."""
+    frame: Positive = 0.02
+    """Seconds of sound in a frame of the spectrogram."""
+    step: Positive = 0.01
+    """Seconds from one frame to the next."""
+
+
+AnyDataset = Annotated[Tables | Images | Series | Text | Speech, Field(discriminator="kind")]
 
 # === Optimizers ===
 
@@ -422,10 +498,23 @@ class CNN(Model):
     """Random changes of the training images."""
 
 
+class Disturb(Spec):
+    """Random changes of the spectrograms of training recordings, drawn anew each time; 0 leaves one out."""
+
+    pitch: Share = 0.0
+    """Greatest shift of all bands, as a share of them: another voice."""
+    bands: Share = 0.0
+    """Share of the bands that are left out."""
+    frames: Share = 0.0
+    """Share of the frames that are left out."""
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of noise; that of a band over the training split is 1."""
+
+
 class RNN(Model):
     """Knobs of `family: rnn`, recurrent layers."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("series",)
+    kinds: ClassVar[tuple[str, ...]] = ("series", "text", "speech")
 
     family: Literal["rnn"]
     cell: Literal["simple", "lstm", "gru"] = "lstm"
@@ -433,15 +522,33 @@ class RNN(Model):
     units: list[Count] = Field(default=[32], min_length=1)
     """Units of each recurrent layer, stacked."""
     bidirectional: bool = False
-    """Read the window from both ends."""
+    """Read from both ends."""
     activation: Activation = "tanh"
     """Activation of the cells."""
+    pooling: Literal["last", "max"] = "last"
+    """What is told of a sequence: the last state, or the greatest value of each unit over all steps; not for speech."""
     dense: list[Count] = []
     """Units of each dense layer after the recurrent ones, with ReLU."""
     dropout: Share = 0.0
     """Share of inputs dropped in each recurrent layer."""
     recurrent_dropout: Share = 0.0
     """Share of the recurrent state dropped."""
+    head_dropout: Share = 0.0
+    """Share of units dropped before each dense layer and the head."""
+    embedding: Count = 32
+    """Text: numbers that a token is turned into."""
+    filters: list[Count] = []
+    """Filters of each convolution over time before the recurrent layers, with batch normalisation and ReLU."""
+    kernel: Count | Annotated[list[Count], Field(min_length=1)] = 5
+    """Steps that a convolution sees at once; of several sizes, all stand side by side (Kim, 2014)."""
+    stride: Count = 1
+    """Steps that the last convolution goes ahead: the recurrent layers see that many times fewer."""
+    disturb: Disturb = Disturb()
+    """Speech: random changes of the training recordings."""
+    beam: Count = 1
+    """Speech: readings that are followed side by side where letters are told from probabilities; 1 is greedy."""
+    words: Literal["any", "known"] = "any"
+    """Speech: known: the model hears words of the training transcripts alone; it takes a beam, of 16 say."""
 
 
 class Backbone(Spec):
@@ -513,6 +620,7 @@ MEASURED = {
     "multiclass": ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"),
     "regression": ("mae", "rmse", "r2"),
     "forecast": ("mae", "rmse"),
+    "transcription": ("word_error", "character_error"),
 }
 """Metrics of the test split by objective; a test holds them against `quality.objectives`."""
 
@@ -590,8 +698,10 @@ class Params(Spec):
         elif dataset.kind not in model.kinds:
             takes = " or ".join(model.kinds)
             yield f"{where}.dataset: `{model.dataset}` is of kind {dataset.kind}; this family takes {takes}"
-        elif dataset.objective in ("regression", "forecast") and model.class_weight is not None:
+        elif dataset.objective not in ("binary", "multiclass") and model.class_weight is not None:
             yield f"{where}.class_weight: `{model.dataset}` has no classes (objective {dataset.objective})"
+        elif dataset.objective == "transcription" and model.metrics:
+            yield f"{where}.metrics: no Keras metric is one of transcripts; `evaluate` measures word and letter errors"
         elif model.loss is not None and model.loss not in (fit := LOSSES[dataset.objective]):
             yield f"{where}.loss: `{model.loss}` does not fit objective {dataset.objective}; {nearest(model.loss, fit)}"
         if name not in self.evaluate:
@@ -659,7 +769,12 @@ def _yaml_path(fault: ErrorDetails, raw: Any) -> str:
     """The path as it stands in the file; pydantic's own holds the tags of unions too."""
     parts: list[str] = []
     node: Any = raw
+    told = False  # the tag of this very block: `kind: text` has a key `text` too
     for part in cast("tuple[Any, ...]", fault["loc"]):
+        if not told and isinstance(node, dict) and part in (node.get("kind"), node.get("family")):
+            told = True
+            continue
+        told = False
         if (isinstance(node, dict) and part in node) or (
             isinstance(node, list) and isinstance(part, int) and part < len(node)
         ):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from trainyard import cli
@@ -29,6 +30,16 @@ datasets:
     time: day
     target: level
     window: 4
+  notes:
+    kind: text
+    path: data/notes.csv
+    objective: binary
+    text: note
+    target: about
+  calls:
+    kind: speech
+    path: data/calls
+    group: voice
 train:
   mlp: {family: mlp, dataset: people, epochs: 2}
   cnn: {family: cnn, dataset: pets, epochs: 2}
@@ -57,8 +68,15 @@ def project(here):
             Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(here / f"data/pets/{name}/{i}.png")
     days = [f"2020-{1 + i // 28:02d}-{1 + i % 28:02d},{i / 7:.3f}" for i in range(28)]
     (here / "data/tides.csv").write_text("\n".join(["day,level", *days]) + "\n")
+    notes = [f"{rng.integers(10**9)} {'rain' if i % 2 else 'soup'},{'weather' if i % 2 else 'food'}" for i in range(24)]
+    (here / "data/notes.csv").write_text("\n".join(["note,about", *notes]) + "\n")
+    calls = [f"{i}.wav,{'yes' if i % 2 else 'no'},voice {i % 4}" for i in range(12)]
+    (here / "data/calls").mkdir()
+    (here / "data/calls/transcripts.csv").write_text("\n".join(["file,transcript,voice", *calls]) + "\n")
+    for i in range(12):
+        soundfile.write(here / f"data/calls/{i}.wav", rng.normal(0, 0.1, 4000), 8000)
     (here / "params.yaml").write_text(PARAMS)
-    for name in ("people", "pets", "tides"):  # validated before the fault came
+    for name in ("people", "pets", "tides", "notes", "calls"):  # validated before the fault came
         (here / "reports/data" / name).mkdir(parents=True)
         (here / "reports/data" / name / "verdict.json").write_text('{"passed": true}')
     return here
@@ -111,6 +129,15 @@ def cut(path, end):
     return lambda: Path(path).write_bytes(Path(path).read_bytes()[:end])
 
 
+def sound(count, channels=1, rate=8000):
+    """Noise in place of one recording."""
+    return lambda: soundfile.write(f"{CALLS}/3.wav", np.random.default_rng(0).normal(0, 0.1, (count, channels)), rate)
+
+
+def both(*plants):
+    return lambda: [plant() for plant in plants]
+
+
 def params(old, new):
     return change("params.yaml", old, new)
 
@@ -159,7 +186,8 @@ CHECK = {
     "no file": (remove("params.yaml"), ": not found (run from the project's folder)"),
 }
 
-PEOPLE, PETS, TIDES = "data/people.csv", "data/pets", "data/tides.csv"
+PEOPLE, PETS, TIDES, NOTES = "data/people.csv", "data/pets", "data/tides.csv", "data/notes.csv"
+CALLS, SAID = "data/calls", "data/calls/transcripts.csv"
 PREPARE = {
     ("people", PEOPLE): {
         "no file": (remove(PEOPLE), ": not found"),
@@ -168,7 +196,7 @@ PREPARE = {
         "UTF-16": (write(PEOPLE, "a,b".encode("utf-16")), ":1: not UTF-8 at byte 0"),
         "Latin-1": (write(PEOPLE, b"age,ill\n1,\xe9\n"), ":2: not UTF-8 at byte 10"),
         "NUL": (change(PEOPLE, "red", "r\0d"), ":3: holds a NUL byte"),
-        "quoted semicolons": (write(PEOPLE, b'"age";"ill"\n1;yes\n'), ":1: ',' expected after '\"' (delimiter ';'?)"),
+        "quoted semicolons": (write(PEOPLE, b'"age";"ill"\n1;yes\n'), ":1: ',' expected after '\"'; delimiter ';'?"),
         "semicolons": (write(PEOPLE, b"age;ill\n1;yes\n"), ":1: no column `ill` (found 1 column; delimiter ';'?)"),
         "longer row": (change(PEOPLE, "red,", "red,,"), ":3: 5 cells (expected 4, as in the header)"),
         "shorter row": (change(PEOPLE, "red,", ""), ":3: 3 cells (expected 4, as in the header)"),
@@ -227,6 +255,43 @@ PREPARE = {
         "time twice": (change(TIDES, "2020-01-09", "2020-01-08"), ":10: column `day`: 2020-01-08 is not later than"),
         "gap": (lines(TIDES, lambda n: n != 10), ":10: 2 days 00:00:00 after the row before, elsewhere 1 days"),
         "no number": (change(TIDES, "0.143", "high"), ":3: column `level`: 'high' is no number (mend it)"),
+    },
+    ("notes", NOTES): {
+        "blank text": (change(NOTES, "\n", "\n  ,food\n"), ":2: column `note`: the text is empty; 1 such row(s)"),
+        "no label": (change(NOTES, "soup,food", "soup,"), ":2: column `about`: the label is missing; 1 such row(s)"),
+        "long text": (change(NOTES, "soup", "soup" * 25_000), ":2: column `note`: more than 100,000 characters; 1"),
+        "a document": (change(NOTES, "soup", "soup" * 262_144), ":2: field larger than field limit"),
+        "control character": (change(NOTES, "rain", "ra\bin"), ":3: column `note`: a control character"),
+        "hidden direction": (change(NOTES, "rain", "\u202erain"), ":3: column `note`: a mark that turns the direction"),
+        "lone surrogate": (write(NOTES, b"note,about\n\xed\xa0\x80,food\n"), ":2: not UTF-8 at byte 11"),
+        "one text": (write(NOTES, b"note,about\n" + b"So.,food\nso,weather\n" * 9), ": about `food` has 1 example(s)"),
+        "misspelt column": (change(NOTES, "note", "notes"), ":1: no column `note` (did you mean `notes`?)"),
+    },
+    ("calls", CALLS): {
+        "no folder": (lambda: Path(CALLS).rename("elsewhere"), ": not found (expected a folder with transcripts.csv"),
+        "untold": (write(f"{CALLS}/12.wav", b"RIFF"), "/12.wav: has no transcript in transcripts.csv; 1 such"),
+        "another format": (write(f"{CALLS}/3.wav", b"ID3" + bytes(99)), "/3.wav: no readable WAV, FLAC or OGG"),
+        "empty file": (write(f"{CALLS}/3.wav", b""), "/3.wav: no readable WAV, FLAC or OGG"),
+        "cut": (cut(f"{CALLS}/3.wav", 30), "/3.wav: no readable WAV, FLAC or OGG"),
+        "no samples": (sound(0), "/3.wav: holds no sound (0 samples)"),
+        "two hours": (sound(800 * 7200, rate=800), "/3.wav: 800 samples a second (expected 8000 or more"),
+        "too long": (sound(40 * 8000), "/3.wav: 40 s (at most 30: cut it, or raise `longest`)"),
+        "44.1 kHz stereo": (
+            sound(22_050, 2, 44_100),
+            "/3.wav: 44100 Hz and 2 channel(s), most have 8000 and 1; 1 such",
+        ),
+    },
+    ("calls", SAID): {
+        "no file": (remove(SAID), ": not found"),
+        "empty text": (change(SAID, "3.wav,yes", "3.wav,"), ":5: column `transcript`: is empty"),
+        "missing recording": (remove(f"{CALLS}/3.wav"), ":5: column `file`: '3.wav' is not there"),
+        "two transcripts": (change(SAID, "4.wav", "3.wav"), ":6: column `file`: '3.wav' has a transcript in row 5"),
+        "another place": (change(SAID, "3.wav", "../3.wav"), ":5: column `file`: '../3.wav' (expected a WAV, FLAC or"),
+        "unknown letter": (
+            both(params("group: voice", "group: voice\n    alphabet: enosy"), change(SAID, "3.wav,yes", "3.wav,yés")),
+            ":5: column `transcript`: letter 'é' is not in `alphabet`",
+        ),
+        "too much text": (change(SAID, "3.wav,yes", "3.wav," + "yes" * 30), ":5: '3.wav' has 0.50 s, too few for a"),
     },
     ("people", "params.yaml"): {
         "unknown param": (params("group", "gruop"), ": datasets.people.gruop: unknown param `gruop`; did you mean"),
@@ -288,7 +353,7 @@ def test_validate_refuses_it_first(project, capsys, name, told, plant):
     assert not (project / "build").exists()
 
 
-@pytest.mark.parametrize("name", ["people", "pets", "tides"])
+@pytest.mark.parametrize("name", ["people", "pets", "tides", "notes", "calls"])
 def test_what_was_prepared_before_stays_as_it_was(project, capsys, name):
     assert cli.main(["prepare", name]) == 0
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("path: data/", "path: nowhere/"))
@@ -299,7 +364,7 @@ def test_what_was_prepared_before_stays_as_it_was(project, capsys, name):
 
 def test_the_project_without_a_fault_passes(project):
     assert cli.main(["check"]) == 0
-    for name in ("people", "pets", "tides"):
+    for name in ("people", "pets", "tides", "notes", "calls"):
         assert cli.main(["prepare", name]) == 0
         assert {path.name for path in (project / "build" / name).iterdir()} == {
             "facts.json",

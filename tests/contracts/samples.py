@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soundfile
 from PIL import Image
 
 from trainyard import kinds
 from trainyard.kinds import Prepared
-from trainyard.params import Images, Series, Split, Tables
+from trainyard.params import Images, Series, Speech, Split, Tables, Text
 
 
 def tables(folder: Path, objective: str) -> Tables:
@@ -50,7 +51,32 @@ def series(folder: Path, objective: str) -> Series:
     )
 
 
-SAMPLES = {"tables": tables, "images": images, "series": series}
+def text(folder: Path, objective: str) -> Text:
+    rng = np.random.default_rng(0)
+    words = [["sun", "sea", "sand"], ["Schnee", "Eis", "Frost"], ["дождь", "ветер", "туман"]]
+    classes = 2 if objective == "binary" else 3
+    texts = [" ".join([*rng.choice(words[i % classes], 3), str(rng.integers(1000, 9999))]) for i in range(90)]
+    frame = pd.DataFrame({"said": texts, "place": [f"place {i % classes}" for i in range(90)]})
+    frame.to_csv(folder / "text.csv", index=False)
+    return Text(kind="text", objective=objective, path=str(folder / "text.csv"), text="said", target="place")
+
+
+def speech(folder: Path, objective: str) -> Speech:
+    """A language of three letters, each a tone of its own, spoken by six."""
+    rng, rows = np.random.default_rng(0), []
+    (folder / "speech").mkdir()
+    for i in range(36):
+        said = "".join(rng.choice(list("abc"), 3))
+        time = np.arange(800) / 8000
+        tones = [np.sin(2 * np.pi * (400 + 700 * "abc".index(letter)) * time) * np.hanning(800) for letter in said]
+        sound = 0.3 * np.concatenate(tones) + rng.normal(0, 0.003, 2400)
+        soundfile.write(folder / "speech" / f"{i}.flac", sound[: 2400 - 20 * (i % 5)], 8000)
+        rows.append((f"{i}.flac", said, f"speaker {i % 6}"))
+    pd.DataFrame(rows, columns=["file", "transcript", "who"]).to_csv(folder / "speech" / "transcripts.csv", index=False)
+    return Speech(kind="speech", objective=objective, path=str(folder / "speech"), group="who", bands=12)
+
+
+SAMPLES = {"tables": tables, "images": images, "series": series, "text": text, "speech": speech}
 
 
 def prepared(folder: Path, kind: str, objective: str) -> Prepared:

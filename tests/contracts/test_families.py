@@ -12,6 +12,7 @@ import pytest
 
 from contracts.samples import SAMPLES, prepared
 from trainyard import kinds, models, params
+from trainyard.models import Features
 from trainyard.quality.objectives import OBJECTIVES
 
 KINDS = {get_args(spec.model_fields["kind"].annotation)[0]: spec for spec in get_args(get_args(params.AnyDataset)[0])}
@@ -49,7 +50,7 @@ def parts(data: kinds.Prepared, spec: params.Model, count: int):
     from trainyard.training import fit
 
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
-    core = models.build(spec, tuple(preprocessing.features.shape[1:]), data.objective, data.units)
+    core = models.build(spec, fit.seen(preprocessing), data.objective, data.units)
     if isinstance(spec, params.MobileNet) and spec.backbone.weights == "embedded":  # random ones answer all alike
         core.get_layer("trunk").get_layer("backbone").set_weights(pretrained.resolve(spec.backbone)[0].get_weights())
     raw = {name: values[:count] for name, values in data.train.raw.items()}
@@ -74,7 +75,11 @@ def test_a_core_answers_as_its_objective_says(data, family, kind, objective):
     examples = data(kind, objective)
     _, core, raw, x, y = parts(examples, block(family), 8)
     answer = np.asarray(core(x))
-    assert answer.shape == (8, examples.units) == y.shape
+    if objective == "transcription":  # an answer for each step, letters of no fixed number
+        assert (answer.shape[::2], len(y)) == ((8, examples.units), 8)
+        np.testing.assert_allclose(np.exp(answer).sum(axis=2), 1, atol=1e-5)
+    else:
+        assert answer.shape == (8, examples.units) == y.shape
     assert len(next(iter(raw.values()))) == 8
     if objective == "binary":
         assert ((answer > 0) & (answer < 1)).all()
@@ -94,19 +99,22 @@ def test_eight_examples_are_learnt_by_heart(data, family, kind, objective):
     _, core, _, x, y = parts(examples, spec, 8)
     fit.compile_core(core, spec, examples, params.Optimizer(name="adam", learning_rate=0.01))
     core.jit_compile = False  # to compile takes longer than these few steps
-    before = float(core.test_on_batch(x, y)[0])
+    before = core.test_on_batch(x, y, return_dict=True)["loss"]
     for _ in range(120 if family != "mobilenet" else 40):
         core.train_on_batch(x, y)
-    after = float(core.test_on_batch(x, y)[0])
+    after = core.test_on_batch(x, y, return_dict=True)["loss"]
     assert after < 0.1 * before, (before, after)
 
 
 @pytest.mark.parametrize(("family", "kind", "objective"), CASES)
 def test_a_saved_model_takes_raw_values_and_answers_as_before(data, family, kind, objective, tmp_path):
     from trainyard.models import saved
+    from trainyard.training import fit
 
     examples = data(kind, objective)
-    preprocessing, core, raw, x, _ = parts(examples, block(family), 8)
+    spec = block(family)
+    preprocessing, core, raw, x, _ = parts(examples, spec, 8)
+    fit.compile_core(core, spec, examples, spec.optimizer)  # as after a training
     model = preprocessing.join(core)
     sha256 = saved.save(model, tmp_path / "model.keras", raw)
     reloaded = saved.load(tmp_path / "model.keras", sha256)
@@ -176,7 +184,7 @@ def test_a_mobilenet_sees_images_at_its_resolution(data, resolution, side):
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 8, 1), (8, 20, 3)])
 def test_a_mobilenet_takes_images_that_are_too_small_for_it(data, shape):
     examples = data("images", "multiclass")
-    core = models.build(block("mobilenet"), shape, examples.objective, examples.units)
+    core = models.build(block("mobilenet"), Features(shape), examples.objective, examples.units)
     assert core(np.zeros((2, *shape), np.float32)).shape == (2, 3)
 
 
@@ -196,14 +204,21 @@ def test_families_train_under_jax(tmp_path):
 import numpy as np
 from contracts.test_families import FAMILIES, block
 from trainyard import models
+from trainyard.models import Features, ctc
 from trainyard.quality.objectives import OBJECTIVES
-shapes = {"tables": (5,), "images": (32, 32, 3), "series": (12, 2)}
+shapes = {"tables": (5,), "images": (32, 32, 3), "series": (12, 2), "text": (9,), "speech": (24, 6)}
 for family, spec in FAMILIES.items():
     for kind in spec.kinds:
-        core = models.build(block(family), shapes[kind], OBJECTIVES["multiclass"], 3)
-        core.compile(optimizer="adam", loss="categorical_crossentropy", jit_compile=False)
+        tokens, spoken = 7 if kind == "text" else 0, kind == "speech"
+        objective = OBJECTIVES["transcription" if spoken else "multiclass"]
+        core = models.build(block(family), Features(shapes[kind], tokens), objective, 3)
+        loss = ctc.loss if spoken else "categorical_crossentropy"
+        core.compile(optimizer="adam", loss=loss, jit_compile=False)
         x = np.random.default_rng(0).random((8, *shapes[kind]), np.float32)
-        loss = core.train_on_batch(x, np.eye(3, dtype=np.float32)[np.arange(8) % 3])
+        x = (x * tokens).astype(np.int32) if tokens else x
+        number = np.arange(8) % 3
+        y = np.stack([1 + number % 2, number], axis=1) if spoken else np.eye(3, dtype=np.float32)[number]
+        loss = core.train_on_batch(x, y)
         assert np.isfinite(loss), (family, kind, loss)
         print(family, kind)
 """

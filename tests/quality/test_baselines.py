@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from statsmodels.tsa.statespace.exponential_smoothing import ExponentialSmoothing
 
 from trainyard.quality import baselines
+from trainyard.quality.metrics import chosen
 from trainyard.quality.objectives import BINARY, FORECAST, MULTICLASS, REGRESSION
 
 NAN = float("nan")
@@ -100,6 +101,22 @@ def test_images_are_answered_by_a_linear_model_of_at_most_some_rows(monkeypatch,
     expected = model.predict_proba((images[:7].reshape(7, -1) - mean) / spread)
     assert found.name == "linear model on pixels"
     np.testing.assert_allclose(found.answer, expected[:, 1:] if classes == 2 else expected, atol=1e-4)
+
+
+# === Texts ===
+
+
+@pytest.mark.parametrize(("objective", "classes"), [(BINARY, 2), (MULTICLASS, 3)])
+def test_texts_are_answered_by_logistic_regression_on_pieces_of_words(objective, classes):
+    endings = ["ing", "tion", "ness"]
+    stems = ["read", "walk", "play", "jump", "sing", "work"]
+    texts = np.array([f"{stem}{endings[i]} 12" for stem in stems for i in range(classes)], object)
+    asked = np.array([f"Kindl{ending}" for ending in endings[:classes]] + [""], object)  # new words with known endings
+    found = baselines.of_texts(objective, texts, np.arange(len(texts)) % classes, asked)
+    assert found.name == "n-gram logistic regression"
+    assert found.answer.shape == (len(asked), classes if classes > 2 else 1)
+    assert chosen(found.answer)[:classes].tolist() == list(range(classes))
+    assert np.isfinite(found.answer).all()
 
 
 # === Series ===

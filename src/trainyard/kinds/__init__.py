@@ -50,7 +50,7 @@ class Examples:
     raw: Mapping[str, Rows]
     """What the saved model takes, by input name."""
     target: Array
-    """As the objective says: int `[n]`, or float32 `[n, 1]` or `[n, horizon]`."""
+    """As the objective says: int `[n]`, or float32 `[n, 1]` or `[n, horizon]`, or text `[n]`."""
     rows: pd.DataFrame
     """The examples' rows of the manifest, at least their label or time and their group."""
 
@@ -77,7 +77,7 @@ class Prepared:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes by their number; none for regression and forecasts."""
+        """Names of the classes, or letters of the alphabet, by their number; none for regression and forecasts."""
         return list(self.facts.get("classes", []))
 
     @property
@@ -95,6 +95,8 @@ class Preprocessing:
     answer: Callable[["keras.KerasTensor"], "keras.KerasTensor"] = field(default=lambda output: output)
     learns: Callable[[Examples], Array] = field(default=lambda examples: examples.target)
     """What the core learns to give, from the examples' targets."""
+    tokens: int = 0
+    """How many tokens the features are numbers of; 0 where they are not."""
 
     def model(self) -> "keras.Model":
         """Raw values to features: what is computed once, before the core is trained."""

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,15 @@ from trainyard.errors import BadInput
 csv.field_size_limit(1_000_000)  # a longer cell is a broken quote, not a value
 
 
-def read(path: Path, delimiter: str) -> pd.DataFrame:
-    """All cells as text, indexed by `row`, the line of the file at which it ends. Raises BadInput, naming the row."""
-    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
+def read(path: Path, delimiter: str, names: list[str] | None = None, *, quoting: bool = True) -> pd.DataFrame:
+    """All cells as text, indexed by `row`, the line of the file at which it ends. Raises BadInput, naming the row.
+
+    `names` are those of the columns where the file has no header; without `quoting` a quotation mark is a letter.
+    """
+    how: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, quoting=how, strict=True)
     try:
-        header = next(reader, None)
+        header = names or next(reader, None)
         if not header:
             told = "is empty" if header is None else "begins with an empty line"
             raise BadInput(f"{path}: {told} (expected a header and rows)")
@@ -27,15 +32,15 @@ def read(path: Path, delimiter: str) -> pd.DataFrame:
             if not cells:
                 continue
             if len(cells) != len(header):
-                raise BadInput(
-                    f"{path}:{reader.line_num}: {len(cells)} cells (expected {len(header)}, as in the header)"
-                )
+                told = ("as named" if names else "as in the header") + _other(delimiter, header[0])
+                raise BadInput(f"{path}:{reader.line_num}: {len(cells)} cells (expected {len(header)}, {told})")
             lines.append(reader.line_num)
             rows.append(cells)
     except csv.Error as error:
         first = _text(path).partition("\n")[0]
-        other = next((mark for mark in ";\t|," if mark != delimiter and mark in first and delimiter not in first), None)
-        hint = f" (delimiter {other!r}?)" if other else ""
+        hint = _other(delimiter, first) if delimiter not in first else ""
+        if str(error) == "unexpected end of data":
+            hint = "; a quotation mark is not closed (mend it, or say `quoting: false` of a text)"
         raise BadInput(f"{path}:{reader.line_num}: {error}{hint}") from None
     if "" in header:
         raise BadInput(f"{path}:1: column {header.index('') + 1} of {len(header)} has no name (give it one)")
@@ -51,12 +56,17 @@ def require(path: Path, table: pd.DataFrame, columns: Iterable[str], delimiter: 
     for column in columns:
         if column not in table.columns:
             if table.shape[1] == 1:
-                other = next((mark for mark in ";\t|," if mark != delimiter and mark in table.columns[0]), None)
-                hint = f"found 1 column; delimiter {other!r}?" if other else "found 1 column"
+                hint = "found 1 column" + _other(delimiter, table.columns[0])
             else:
                 close = get_close_matches(column, table.columns, n=1)
                 hint = f"did you mean `{close[0]}`?" if close else f"it has: {', '.join(table.columns)}"
             raise BadInput(f"{path}:1: no column `{column}` ({hint})")
+
+
+def _other(delimiter: str, header: str) -> str:
+    """A hint, where another delimiter seems to divide a header of one column."""
+    found = next((mark for mark in ";\t|," if mark != delimiter and mark in header), None)
+    return f"; delimiter {found!r}?" if found else ""
 
 
 def known(cells: pd.Series, missing: list[str]) -> pd.Series:

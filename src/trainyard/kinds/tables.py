@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def manifest(spec: Tables) -> pd.DataFrame:
     """The table itself: float64 with NaN, or text with None for missing; indexed by the row of the file."""
     path = Path(spec.path)
-    cells = delimited.read(path, spec.delimiter)
+    cells = delimited.read(path, spec.delimiter, spec.names)
     single = [column for column in (spec.target, spec.group, spec.split.given) if column is not None]
     named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore]
     delimited.require(path, cells, named, spec.delimiter)

@@ -1,11 +1,11 @@
-"""Model families, one file each, all of the same shape: `build(spec, shape, head)`.
+"""Model families, one file each, all of the same shape: `build(spec, features, head)`.
 
 Keras layers and `keras.ops` alone, so that each trains under every backend of Keras.
 """
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from trainyard.params import Model
 from trainyard.quality.objectives import Objective
@@ -15,11 +15,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Features:
+    """What a core sees: float32 `[n, *shape]`, or int32 numbers of tokens `[n, *shape]`, 0 where there is none."""
+
+    shape: tuple[Any, ...]
+    """Without the examples; None for a side that is not the same for all, as the steps of speech."""
+    tokens: int = 0
+    """How many tokens are told apart; 0 where the features are not tokens."""
+
+
+@dataclass(frozen=True)
 class Head:
     """The last layer, as the objective wants it."""
 
     units: int
     activation: str
+    every_step: bool = False
+    """An answer for each step of a sequence, not one for the whole."""
 
     def __call__(self, x: "keras.KerasTensor") -> "keras.KerasTensor":
         """A dense layer on features `[n, features]`."""
@@ -31,8 +43,8 @@ class Head:
 class Family(Protocol):
     """What each file in this folder that bears a family's name offers."""
 
-    def build(self, spec: Model, shape: tuple[int, ...], head: Head) -> "keras.Model":
-        """The core: from features `[n, *shape]`, float32, to what the head gives; weights are random."""
+    def build(self, spec: Model, features: Features, head: Head) -> "keras.Model":
+        """The core: from features to what the head gives; weights are random."""
 
 
 def family(spec: Model) -> Family:
@@ -40,6 +52,6 @@ def family(spec: Model) -> Family:
     return cast("Family", import_module(f"trainyard.models.{spec.family}"))  # type: ignore[attr-defined]  # every one has it
 
 
-def build(spec: Model, shape: tuple[int, ...], objective: Objective, units: int) -> "keras.Model":
-    """The core of a model, for features `[n, *shape]` and an objective that needs so many units."""
-    return family(spec).build(spec, shape, Head(units, objective.activation))
+def build(spec: Model, features: Features, objective: Objective, units: int) -> "keras.Model":
+    """The core of a model, for an objective that needs so many units."""
+    return family(spec).build(spec, features, Head(units, objective.activation, objective.name == "transcription"))

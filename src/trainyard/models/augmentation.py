@@ -1,9 +1,9 @@
-"""Random changes of training images, as layers that do nothing when a model answers."""
+"""Random changes of training images and recordings, as layers that do nothing when a model answers."""
 
 import keras
 from keras import layers
 
-from trainyard.params import Augment
+from trainyard.params import Augment, Disturb
 
 
 def augmentation(spec: Augment, shape: tuple[int, ...]) -> keras.Sequential:
@@ -24,3 +24,22 @@ def augmentation(spec: Augment, shape: tuple[int, ...]) -> keras.Sequential:
     if spec.hue and shape[-1] == 3:
         steps.append(layers.RandomHue(spec.hue, value_range=(0, 1)))
     return keras.Sequential([keras.Input(shape), *steps], name="augmentation")
+
+
+def disturbance(spec: Disturb, shape: tuple[int, ...]) -> keras.Sequential:
+    """Layers on spectrograms `[n, frames, bands]`, float32, mean 0 and variance 1 (SpecAugment; Park et al., 2019)."""
+    bands = shape[-1]
+    steps: list[keras.Layer] = []
+    if spec.pitch:
+        steps += [
+            layers.Reshape((-1, bands, 1)),
+            layers.RandomTranslation(0.0, spec.pitch, fill_mode="nearest"),
+            layers.Reshape((-1, bands)),
+        ]
+    if spec.bands:
+        steps.append(layers.Dropout(spec.bands, noise_shape=(None, 1, bands)))
+    if spec.frames:
+        steps.append(layers.Dropout(spec.frames, noise_shape=(None, None, 1)))
+    if spec.noise:
+        steps.append(layers.GaussianNoise(spec.noise))
+    return keras.Sequential([keras.Input(shape), *steps], name="disturbance")

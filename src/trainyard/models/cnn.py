@@ -3,15 +3,15 @@
 import keras
 from keras import layers
 
-from trainyard.models import Head
+from trainyard.models import Features, Head
 from trainyard.models.augmentation import augmentation
 from trainyard.params import CNN
 
 
-def build(spec: CNN, shape: tuple[int, ...], head: Head) -> keras.Model:
+def build(spec: CNN, features: Features, head: Head) -> keras.Model:
     """A classifier of images `[n, height, width, channels]`, float32 in [0, 1]."""
-    inputs = keras.Input(shape)
-    x = augmentation(spec.augment, shape)(inputs)
+    inputs = keras.Input(features.shape)
+    x = augmentation(spec.augment, features.shape)(inputs)
     for filters in spec.filters:
         for _ in range(spec.convolutions):
             x = layers.Conv2D(filters, spec.kernel, padding="same", use_bias=False)(x)

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from trainyard.models import Head
+from trainyard.models import Features, Head
 from trainyard.models.augmentation import augmentation
 from trainyard.params import Backbone, MobileNet
 
@@ -29,17 +29,17 @@ def network(spec: Backbone, shape: tuple[int, ...], weights: str | None = None) 
     )
 
 
-def build(spec: MobileNet, shape: tuple[int, ...], head: Head) -> keras.Model:
+def build(spec: MobileNet, features: Features, head: Head) -> keras.Model:
     """Augmentation, `trunk` (images `[n, height, width, channels]` in [0, 1] to features), `top` (features to answers).
 
     Batch normalisation of the backbone never trains, which in Keras keeps it in inference mode: its statistics are
     worth more than those of a small new set. To call the backbone with `training=False`, as guides say, is not enough:
     a functional model that is itself called with `training=True` passes that on.
     """
-    inputs = keras.Input(shape)
-    trunk = _trunk(spec.backbone, shape)
+    inputs = keras.Input(features.shape)
+    trunk = _trunk(spec.backbone, features.shape)
     top = _top(spec, trunk.output_shape[1:], head)
-    return keras.Model(inputs, top(trunk(augmentation(spec.augment, shape)(inputs))), name="mobilenet")
+    return keras.Model(inputs, top(trunk(augmentation(spec.augment, features.shape)(inputs))), name="mobilenet")
 
 
 def thaw(core: keras.Model, count: int) -> list[keras.Layer]:

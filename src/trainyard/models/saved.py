@@ -16,7 +16,7 @@ from trainyard.errors import BadInput, TrainingFailed
 if TYPE_CHECKING:
     import keras
 
-Floats = NDArray[np.floating]
+Array = NDArray[Any]
 
 
 def save(model: "keras.Model", path: Path, sample: Mapping[str, Any]) -> str:
@@ -49,20 +49,31 @@ def load(path: Path, sha256: str) -> "keras.Model":
     return keras.models.load_model(path, compile=False)
 
 
-def predict(model: "keras.Model", raw: Mapping[str, Any], batch_size: int = 256) -> Floats:
-    """The model's answers, float32, to raw values; batch by batch, so that what lies on the disk stays there."""
+def predict(model: "keras.Model", raw: Mapping[str, Any], batch_size: int = 256) -> Array:
+    """What the model gives for raw values; batch by batch, so that what lies on the disk stays there."""
     import keras
 
     count = len(next(iter(raw.values())))
-    answers = [np.zeros((0, *model.output_shape[1:]), np.float32)]
+    none = (0, *(side or 0 for side in model.output_shape[1:]))
+    found = []
     for start in range(0, count, batch_size):
         batch = {name: keras.ops.convert_to_tensor(values[start : start + batch_size]) for name, values in raw.items()}
-        answers.append(keras.ops.convert_to_numpy(model(batch, training=False)))
-    return np.concatenate(answers)
+        found.append(keras.ops.convert_to_numpy(model(batch, training=False)))
+    return np.concatenate(found) if found else np.zeros(none, np.float32)
+
+
+def answers(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, Any]) -> Array:
+    """The model's answers as its objective has them, by what model.json says `about` it; transcriptions are read."""
+    found = predict(model, raw)
+    if about["objective"] != "transcription":
+        return found
+    from trainyard.models import ctc
+
+    return ctc.read(found, about["classes"], about["params"]["beam"], about["words"])
 
 
 def _normalise(source: Path, target: Path) -> None:
-    """Copy a `.keras` archive without what differs between two equal trainings: dates and memory addresses."""
+    """Copy a `.keras` archive without what differs between two equal trainings, dates and memory addresses."""
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as fixed:
         for name in sorted(archive.namelist()):
             content = archive.read(name)
@@ -71,8 +82,15 @@ def _normalise(source: Path, target: Path) -> None:
                     {**json.loads(content), "date_saved": "1980-01-01@00:00:00"}, sort_keys=True
                 ).encode()
             elif name == "config.json":
-                content = _number_objects(content.decode()).encode()
+                content = _number_objects(json.dumps(_untrained(json.loads(content)))).encode()
             fixed.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+
+
+def _untrained(config: Any) -> Any:
+    """The config without losses and optimizers: an answer needs none, and a loss of our own none could load."""
+    if isinstance(config, dict):
+        return {key: _untrained(value) for key, value in config.items() if key != "compile_config"}
+    return [_untrained(value) for value in config] if isinstance(config, list) else config
 
 
 def _number_objects(config: str) -> str:

@@ -4,6 +4,7 @@ Answers have the shapes of `objectives`.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ Floats = NDArray[np.floating]
 
 MOST_ROWS = 5000
 """Training examples that a classical classifier of images takes at most: more change little and take minutes."""
+MOST_PIECES = 200_000
+"""Pieces of words that a classical classifier of texts tells apart at most, so that memory stays bounded."""
 FITTED_ROWS = 2000
 """Rows of a series that exponential smoothing is fitted on at most: what is older says little, and takes minutes."""
 
@@ -32,7 +35,9 @@ class Baseline:
 
 def naive(objective: Objective, target: Array, n: int) -> Baseline:
     """The answers of someone who knows the training targets alone."""
-    return Baseline("shares of the classes" if objective.classifies else "mean", objective.naive(target, n))
+    name = "shares of the classes" if objective.classifies else "mean"
+    name = "the most frequent transcript" if objective.name == "transcription" else name
+    return Baseline(name, objective.naive(target, n))
 
 
 def of_table(objective: Objective, table: pd.DataFrame, target: Array, asked: pd.DataFrame) -> Baseline:
@@ -74,6 +79,43 @@ def of_images(objective: Objective, images: Any, target: Array, asked: Any) -> B
         warnings.simplefilter("ignore")  # 200 steps are enough for a baseline, converged or not
         model.fit(_pooled(images[picks]), target[picks])
     return Baseline("linear model on pixels", _probabilities(objective, model.predict_proba(_pooled(asked[:]))))
+
+
+def of_recordings(clips: Sequence[Floats], said: Array, asked: Sequence[Floats], rate: int) -> Baseline:
+    """The transcript of the training recording whose spectrogram, stretched to one length, is nearest.
+
+    `clips` and `asked` are samples `[time]` at `rate` a second.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    nearest = KNeighborsClassifier(1, metric="cosine").fit(_stretched(clips, rate), np.arange(len(clips)))
+    return Baseline("nearest recording", said[nearest.predict(_stretched(asked, rate))].astype(object))
+
+
+def _stretched(clips: Sequence[Floats], rate: int, frames: int = 32) -> Floats:
+    """Log power in bands of 125 Hz and in `frames` equal parts of each recording, centred: `[n, features]`."""
+    from scipy.signal import stft
+
+    size = rate // 125
+    found = []
+    for clip in clips:
+        sound = np.pad(np.asarray(clip, np.float64), (0, max(0, size - len(clip))))
+        power = np.log(np.abs(stft(sound, rate, nperseg=size)[2]) ** 2 + 1e-9)
+        place = np.linspace(0, power.shape[1] - 1, frames).round().astype(int)
+        found.append((power - power.mean(axis=1, keepdims=True))[:, place].ravel())
+    return np.stack(found)
+
+
+def of_texts(objective: Objective, texts: Array, target: Array, asked: Array) -> Baseline:
+    """Logistic regression on TF-IDF of the pieces of one to four characters that words are made of."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, max_features=MOST_PIECES)
+    # weaker regularisation than the default: rows of TF-IDF are short
+    model = make_pipeline(pieces, LogisticRegression(C=100, max_iter=1000)).fit(texts, target)
+    return Baseline("n-gram logistic regression", _probabilities(objective, model.predict_proba(asked)))
 
 
 def seasonal_naive(series: Floats, origins: Array, horizon: int, season: int) -> Floats:

@@ -53,7 +53,9 @@ def scores(
 ) -> pd.DataFrame:
     """As it stands in scores.csv: a row a test example, with its answers and the scores of model and baselines."""
     table = rows.copy()
-    if not objective.classifies:
+    if objective.name == "transcription":
+        table["target"] = target
+    elif not objective.classifies:
         for name, values in zip(_names("target", target.shape[1]), target.T, strict=True):
             table[name] = values
     for name, values in named_answers(objective, classes, answer).items():
@@ -65,7 +67,12 @@ def scores(
 
 
 def named_answers(objective: Objective, classes: Sequence[str], answer: Floats) -> dict[str, Floats]:
-    """Answers as columns: `p_CLASS`, a probability for each class, or `answer`, or `answer_1` ... `answer_HORIZON`."""
+    """Answers as columns: `p_CLASS`, a probability for each class, or `answer`, or `answer_1` ... `answer_HORIZON`.
+
+    Of transcriptions `answer`, the text that was heard.
+    """
+    if objective.name == "transcription":
+        return {"answer": answer}
     if objective.name == "binary":
         return {f"p_{classes[0]}": 1 - answer[:, 0], f"p_{classes[1]}": answer[:, 0]}
     names = [f"p_{name}" for name in classes] if objective.classifies else _names("answer", answer.shape[1])

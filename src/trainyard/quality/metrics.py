@@ -4,6 +4,7 @@ Definitions as in scikit-learn, which the tests compare them with; where a metri
 it is NaN.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,36 @@ def r2(target: Array, answer: Floats) -> float:
     """Share of the target's variance that is explained; NaN for a constant target."""
     spread = np.sum((target - target.mean(axis=0)) ** 2)
     return float(1 - np.sum((target - answer) ** 2) / spread) if spread > 0 else float("nan")
+
+
+def word_error(target: Array, answer: Array) -> float:
+    """Words put in, left out or replaced, as a share of the words that were said."""
+    errors = sum(word_errors(said, heard) for said, heard in zip(target, answer, strict=True))
+    return errors / sum(len(said.split()) for said in target)
+
+
+def character_error(target: Array, answer: Array) -> float:
+    """Letters put in, left out or replaced, spaces among them, as a share of the letters that were said."""
+    errors = sum(character_errors(said, heard) for said, heard in zip(target, answer, strict=True))
+    return errors / sum(len(said) for said in target)
+
+
+@lru_cache(maxsize=100_000)  # the bootstrap asks a thousand times for the same pairs
+def word_errors(said: str, heard: str) -> int:
+    """Fewest words to put in, leave out or replace."""
+    import jiwer
+
+    found = jiwer.process_words(said, heard)
+    return found.substitutions + found.deletions + found.insertions
+
+
+@lru_cache(maxsize=100_000)
+def character_errors(said: str, heard: str) -> int:
+    """Fewest letters to put in, leave out or replace."""
+    import jiwer
+
+    found = jiwer.process_characters(said, heard)
+    return found.substitutions + found.deletions + found.insertions
 
 
 def _of_target(target: Array, answer: Floats) -> Floats:

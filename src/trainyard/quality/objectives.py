@@ -2,7 +2,8 @@
 
 Shapes: `target` is what the examples say, `answer` what a model says, both with one row an example.
 Binary: target int 0 or 1 `[n]`, answer the probability of 1 `[n, 1]`. Multiclass: target int class `[n]`, answer
-probabilities `[n, classes]`. Regression: both float `[n, 1]`. Forecast: both float `[n, horizon]`.
+probabilities `[n, classes]`. Regression: both float `[n, 1]`. Forecast: both float `[n, horizon]`. Transcription: both
+text `[n]`.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ class Objective:
     """Per-example score `[n]`, higher is better; its mean is the main metric, negative for errors."""
     naive: Callable[[Array, int], Floats]
     """The answers `[n, ...]` of someone who knows the training targets alone."""
-    lower_is_better: frozenset[str] = frozenset({"mae", "rmse", "log_loss", "brier"})
+    lower_is_better: frozenset[str] = frozenset({"mae", "rmse", "log_loss", "brier", "word_error", "character_error"})
 
     @property
     def main(self) -> str:
@@ -49,6 +50,8 @@ class Objective:
 
     def units(self, target: Array, classes: int) -> int:
         """Units of the head."""
+        if self.name == "transcription":
+            return classes + 1  # the blank of CTC
         return classes if self.name == "multiclass" else 1 if target.ndim == 1 else target.shape[1]
 
     def reaches(self, metric: str, value: float, floor: float) -> bool:
@@ -66,6 +69,16 @@ def _prevalence(target: Array, n: int) -> Floats:
 
 def _shares(target: Array, n: int) -> Floats:
     return np.tile(np.bincount(target.astype(np.intp)) / len(target), (n, 1))
+
+
+def _faithfulness(target: Array, answer: Array) -> Floats:
+    words = np.array([len(said.split()) for said in target])
+    return -np.array([metrics.word_errors(*pair) for pair in zip(target, answer, strict=True)]) / words.mean()
+
+
+def _most_frequent(target: Array, n: int) -> Array:
+    said, counts = np.unique(target.astype(str), return_counts=True)
+    return np.full(n, said[counts.argmax()], object)
 
 
 def _mean(target: Array, n: int) -> Floats:
@@ -125,4 +138,14 @@ FORECAST = Objective(
     naive=_mean,  # a kind that knows the season gives a better one
 )
 
-OBJECTIVES = {objective.name: objective for objective in (BINARY, MULTICLASS, REGRESSION, FORECAST)}
+TRANSCRIPTION = Objective(
+    name="transcription",
+    activation="linear",
+    loss="ctc",
+    training_metrics=(),
+    metrics={"word_error": metrics.word_error, "character_error": metrics.character_error},
+    score=_faithfulness,
+    naive=_most_frequent,
+)
+
+OBJECTIVES = {objective.name: objective for objective in (BINARY, MULTICLASS, REGRESSION, FORECAST, TRANSCRIPTION)}

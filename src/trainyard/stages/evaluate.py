@@ -28,7 +28,7 @@ def evaluate(name: str, params: Params) -> None:
     from trainyard.models import saved  # Keras, and TensorFlow below it, only once the device is chosen
 
     about = files.read_json(model / "model.json")
-    answer = saved.predict(saved.load(model / "model.keras", about["sha256"]), data.test.raw)
+    answer = saved.answers(saved.load(model / "model.keras", about["sha256"]), about, data.test.raw)
     naive, classical = kind.compared(data.spec, data)
     sample = evaluation.draws(data.objective, data.test.rows, data.test.target, params.seed)
     metrics = evaluation.metrics(data.objective, data.test.target, answer, naive, classical, sample)

@@ -21,7 +21,7 @@ from trainyard.quality.objectives import OBJECTIVES
 
 
 class RawRows(PythonModel):
-    """Answers rows of a CSV file, image files, or windows of a series: what `kinds.KIND.decode` takes."""
+    """Answers rows of a CSV file, texts, image files, recordings, or windows of a series: what `kinds.KIND.decode` takes."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the model; raises BadInput where the file is not the one that was trained."""
@@ -39,7 +39,7 @@ class RawRows(PythonModel):
         from trainyard.models import saved
 
         raw, names = kinds.of(self.spec).decode(self.spec, self.about["facts"], model_input)
-        answer = saved.predict(self.model, raw)
+        answer = saved.answers(self.model, self.about, raw)
         return pd.DataFrame(
             named_answers(OBJECTIVES[self.about["objective"]], self.about["classes"], answer), index=names
         )

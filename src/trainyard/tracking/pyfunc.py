@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow.types import DataType
     from mlflow.types.schema import AnyType
 
-Floats = NDArray[np.floating]
+Array = NDArray[Any]
 
 REQUIRED = (
     "keras",
@@ -36,6 +36,7 @@ REQUIRED = (
     "pydantic",
     "ruamel-yaml",
     "scipy",
+    "soundfile",
     "tensorflow",
     "tensorflow-cpu",
 )
@@ -46,14 +47,14 @@ def save(scratch: Path, model_id: str, run_id: str, about: Mapping[str, Any], da
     """Write the folder that MLflow takes, below `scratch`; Keras is not imported."""
     from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
     sample = raw.reader(data.spec, data.facts)(data.test.rows.index[:2])
     columns = [ColSpec(_type(sample[name]), str(name)) for name in sample]
     columns += [ColSpec(AnyType(), name, required=False) for name in getattr(data.spec, "where", ())]  # type: ignore[no-untyped-call]
     inputs = Schema([*columns])
-    outputs = Schema([ColSpec(DataType.float, name) for name in _columns(data)])
+    outputs = Schema([ColSpec(_answered(data), name) for name in _columns(data)])
     code, folder = scratch / "trainyard", Path("models") / about["model"]
     shutil.copytree(Path(trainyard.__file__).parent, code, ignore=_all_but_python)
     pyfunc.save_model(
@@ -69,7 +70,7 @@ def save(scratch: Path, model_id: str, run_id: str, about: Mapping[str, Any], da
     return scratch / "model"
 
 
-def answers(folder: Path, data: Prepared) -> Floats:
+def answers(folder: Path, data: Prepared) -> Array:
     """What the model in `folder` answers to the test rows of `data`, which it reads in its own way.
 
     Raises BadInput where it cannot: its classes, its columns or its windows are others.
@@ -87,16 +88,25 @@ def answers(folder: Path, data: Prepared) -> Floats:
         found = pd.concat(parts)
         if len(lacking := examples.difference(found.index)):
             raise BadInput(f"it has no answer for {len(lacking)} of {len(examples)} test rows, first {lacking[0]}")
-        answer: Floats = found[~found.index.duplicated()].loc[examples, _columns(data)].to_numpy(np.float64)
+        told = found[~found.index.duplicated()].loc[examples, _columns(data)]
     except BadInput:
         raise
     except Exception as error:  # an old model, with code and columns of its day, can fail in any way
         raise BadInput(f"it does not answer these rows: {' '.join(str(error).split())[:200]}") from error
+    if data.objective.name == "transcription":
+        return told["answer"].to_numpy(object)
+    answer = told.to_numpy(np.float64)
     return answer[:, 1:] if data.objective.name == "binary" else answer
 
 
 def _columns(data: Prepared) -> list[str]:
     return list(named_answers(data.objective, data.classes, np.zeros((1, data.units))))
+
+
+def _answered(data: Prepared) -> "DataType":
+    from mlflow.types import DataType
+
+    return DataType.string if data.objective.name == "transcription" else DataType.float
 
 
 def _type(column: "pd.Series[Any]") -> "DataType | AnyType":

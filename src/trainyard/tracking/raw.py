@@ -8,7 +8,7 @@ import pandas as pd
 
 from trainyard import kinds
 from trainyard.errors import BadInput
-from trainyard.params import Dataset, Images, Series, Tables
+from trainyard.params import Dataset, Images, Series, Speech, Tables, Text
 
 
 def reader(spec: Dataset, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
@@ -23,6 +23,14 @@ def _tables(spec: Tables, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.D
 
 
 def _images(spec: Images, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
+    return _contents(spec, "image")
+
+
+def _speech(spec: Speech, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
+    return _contents(spec, "recording")
+
+
+def _contents(spec: Dataset, column: str) -> Callable[[pd.Index], pd.DataFrame]:
     def content(example: str) -> bytes:
         path = Path(spec.path) / example
         try:
@@ -30,7 +38,7 @@ def _images(spec: Images, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.D
         except OSError as error:
             raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 
-    return lambda examples: pd.DataFrame({"image": [content(example) for example in examples]}, index=examples)
+    return lambda examples: pd.DataFrame({column: [content(example) for example in examples]}, index=examples)
 
 
 def _series(spec: Series, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
@@ -45,4 +53,16 @@ def _series(spec: Series, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.D
     return rows
 
 
-_READERS: Mapping[type[Dataset], Any] = {Tables: _tables, Images: _images, Series: _series}
+def _text(spec: Text, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
+    table = kinds.of(spec).manifest(spec)[[spec.text]]
+    table.index = table.index.astype(str)
+    return lambda examples: table.loc[examples]
+
+
+_READERS: Mapping[type[Dataset], Any] = {
+    Tables: _tables,
+    Images: _images,
+    Series: _series,
+    Text: _text,
+    Speech: _speech,
+}

@@ -14,7 +14,7 @@ from trainyard import kinds, models
 from trainyard.kinds import Prepared
 from trainyard.models import mobilenet, pretrained
 from trainyard.params import MobileNet, Optimizer
-from trainyard.training.fit import Array, OnEpoch, Pair, fit, pairs
+from trainyard.training.fit import Array, OnEpoch, Pair, fit, pairs, seen
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def train(
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Build a model on the backbone of a folder, fine-tune it, and give it as it is saved, with its history."""
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
-    core = models.build(spec, tuple(preprocessing.features.shape[1:]), data.objective, data.units)
+    core = models.build(spec, seen(preprocessing), data.objective, data.units)
     pretrained.load(core.get_layer("trunk").get_layer("backbone"), backbone)
     with pairs(data, preprocessing) as (training, validation):
         history = finetune(core, training, validation, spec, data, seed, on_epoch)

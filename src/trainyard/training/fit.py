@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from trainyard import kinds, models
 from trainyard.errors import BadInput, TrainingFailed
 from trainyard.kinds import Examples, Prepared, Preprocessing
+from trainyard.models import Features, ctc
 from trainyard.models.saved import predict
 from trainyard.params import Model, Optimizer, Schedule
 
@@ -89,10 +90,25 @@ def train(
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Build a model, fit it from scratch; gives it as it is saved, taking raw values, and its history, as of `fit`."""
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
-    core = models.build(spec, tuple(preprocessing.features.shape[1:]), data.objective, data.units)
+    core = models.build(spec, seen(preprocessing), data.objective, data.units)
     with pairs(data, preprocessing) as (training, validation):
+        if data.objective.name == "transcription":
+            for part, pair in ((data.train, training), (data.validation, validation)):
+                _refuse_short(spec, part, *pair)
         history = fit(core, training, validation, spec, data, seed, on_epoch)
     return preprocessing.join(core), history
+
+
+def _refuse_short(spec: Model, part: Examples, frames: Any, letters: Array) -> None:
+    """Raises BadInput for a recording with fewer steps than its transcript takes: no loss is defined for it."""
+    there = np.array([int(np.any(rows, axis=-1).sum()) for rows in frames])
+    steps = -(-there // getattr(spec, "stride", 1))
+    if (short := np.flatnonzero(steps < ctc.needed(letters))).size:
+        told = f"{steps[short[0]]} steps for {np.count_nonzero(letters[short[0]])} letters"
+        raise BadInput(
+            f"{part.rows.index[short[0]]}: {told}; {short.size} such recording(s) (lower the model's `stride` or the "
+            "dataset's `step`, or mend the transcript)"
+        )
 
 
 def fit(
@@ -148,7 +164,8 @@ def compile_core(core: keras.Model, spec: Model, data: Prepared, optimizer: Opti
     """Optimizer, loss and metrics by their names in params; raises BadInput where Keras refuses one."""
     metrics = list(dict.fromkeys([*data.objective.training_metrics, *spec.metrics]))
     try:
-        core.compile(optimizer=keras_optimizer(optimizer), loss=spec.loss or data.objective.loss, metrics=metrics)
+        loss = ctc.loss if data.objective.name == "transcription" else spec.loss or data.objective.loss
+        core.compile(optimizer=keras_optimizer(optimizer), loss=loss, metrics=metrics)
     except (TypeError, ValueError) as error:
         raise _refused(spec, error) from error
 
@@ -169,7 +186,7 @@ def keras_optimizer(spec: Optimizer) -> keras.Optimizer:
 
 @contextmanager
 def pairs(data: Prepared, preprocessing: Preprocessing) -> Iterator[list[Pair]]:
-    """Of the training and the validation split: what the core sees, `[n, ...]` float32, and what it learns of it.
+    """Of the training and the validation split: what the core sees, `[n, ...]`, and what it learns of it.
 
     The features are computed once and lie on the disk, so that memory stays flat.
     """
@@ -181,11 +198,20 @@ def pairs(data: Prepared, preprocessing: Preprocessing) -> Iterator[list[Pair]]:
         ]
 
 
+def seen(preprocessing: Preprocessing) -> Features:
+    """What the core sees of what the preprocessing gives."""
+    return Features(tuple(preprocessing.features.shape[1:]), preprocessing.tokens)
+
+
 def learnt(data: Prepared, preprocessing: Preprocessing, part: Examples) -> Array:
-    """What the core learns, float32: one-hot `[n, classes]`, 0 or 1 `[n, 1]`, or numbers in the core's units."""
+    """What the core learns, float32: one-hot `[n, classes]`, 0 or 1 `[n, 1]`, or numbers in the core's units.
+
+    Of transcriptions the numbers of the letters, int32 `[n, longest]`, padded with 0.
+    """
     if data.objective.name == "multiclass":
         return np.eye(len(data.classes), dtype=np.float32)[part.target]
-    return preprocessing.learns(part).astype(np.float32).reshape(len(part), -1)
+    found = preprocessing.learns(part)
+    return found if data.objective.name == "transcription" else found.astype(np.float32).reshape(len(part), -1)
 
 
 def _class_weight(spec: Model, data: Prepared) -> dict[int, float] | None:
@@ -200,9 +226,10 @@ def _class_weight(spec: Model, data: Prepared) -> dict[int, float] | None:
 
 
 def _features(model: keras.Model, part: Examples, path: Path) -> Any:
-    shape = (len(part), *model.output_shape[1:])
-    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    stored = None
     for start in range(0, len(part), 1024):
-        chunk = {name: values[start : start + 1024] for name, values in part.raw.items()}
-        stored[start : start + 1024] = predict(model, chunk, 1024)
+        chunk = predict(model, {name: values[start : start + 1024] for name, values in part.raw.items()}, 1024)
+        if stored is None:
+            stored = np.lib.format.open_memmap(path, "w+", chunk.dtype, (len(part), *chunk.shape[1:]))
+        stored[start : start + 1024] = chunk
     return stored

@@ -32,18 +32,20 @@ def write(
         sample = {key: np.asarray(values[:32]) for key, values in data.validation.raw.items()}
         sha256 = saved.save(model, folder / "model.keras", sample)
         files.write_csv(folder / "history.csv", history)
-        about = {
-            "model": name,
-            "family": spec.family,  # type: ignore[attr-defined]  # every family's block has one
-            "dataset": data.name,
-            "kind": data.spec.kind,  # type: ignore[attr-defined]  # every kind's block has one
-            "objective": data.objective.name,
-            "classes": data.classes,
-            "facts": dict(data.facts),
-            "spec": data.spec.model_dump(mode="json"),
-            "params": spec.model_dump(mode="json"),
-            "backbone": backbone,
-            "parameters": model.count_params(),
-            "sha256": sha256,
-        }
-        files.write_json(folder / "model.json", about)
+        more = {"model": name, "backbone": backbone, "parameters": model.count_params(), "sha256": sha256}
+        files.write_json(folder / "model.json", {**about(spec, data), **more})
+
+
+def about(spec: Model, data: Prepared) -> dict[str, Any]:
+    """What one must know to ask a model: its data, its params, and the words that it knows where it hears no others."""
+    return {
+        "family": spec.family,  # type: ignore[attr-defined]  # every family's block has one
+        "dataset": data.name,
+        "kind": data.spec.kind,  # type: ignore[attr-defined]  # every kind's block has one
+        "objective": data.objective.name,
+        "classes": data.classes,
+        "facts": dict(data.facts),
+        "spec": data.spec.model_dump(mode="json"),
+        "params": spec.model_dump(mode="json"),
+        "words": sorted(set(" ".join(data.train.target).split())) if getattr(spec, "words", "any") == "known" else None,
+    }

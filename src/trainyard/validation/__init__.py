@@ -14,7 +14,7 @@ import pandas as pd
 
 from trainyard import kinds
 from trainyard.errors import BadInput
-from trainyard.params import PARAMS_FILE, Dataset, Series, Tables, nearest
+from trainyard.params import PARAMS_FILE, Dataset, Series, Tables, Text, nearest
 from trainyard.validation import checks, summary
 from trainyard.validation.checks import Check
 
@@ -156,8 +156,9 @@ def run(suite: Sequence[Check], manifest: pd.DataFrame) -> list[bool]:
 def _suite(name: str, spec: Dataset, manifest: pd.DataFrame) -> Iterator[Check]:
     of_kind = kinds.of(spec).expectations(spec, manifest)
     complete, named, only = [spec.label], [one.column for one in of_kind], False
-    if isinstance(spec, Tables):
+    if isinstance(spec, Tables | Text):
         complete += [column for column in (spec.group, spec.split.given) if column]
+    if isinstance(spec, Tables):
         named += [*(spec.numeric or []), *(spec.categorical or [])]
         only = None not in (spec.numeric, spec.categorical)  # then the user has named all that the model may see
     yield from checks.of_table(manifest, spec.rows, list(dict.fromkeys(complete + named)), only)

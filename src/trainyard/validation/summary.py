@@ -18,6 +18,8 @@ BINS = 24
 """Bars of a histogram."""
 MOST_VALUES = 8
 """Values of a text column that are counted by name."""
+MOST_CHARACTERS = 200
+"""Characters of a value that is counted by name."""
 IMBALANCE = 3
 """How many times as many rows the largest class may have as the smallest."""
 
@@ -60,7 +62,7 @@ def _column(values: pd.Series) -> dict[str, Any]:
         figures = {"least": numbers.min(), "mean": (numbers / scale).mean() * scale, "greatest": numbers.max()}
         told |= {name: float(f"{figure:.6g}") for name, figure in figures.items()}
         return told | {"type": "number", "histogram": np.histogram(numbers / scale, BINS)[0].tolist()}
-    counts = known.astype(str).value_counts()
+    counts = known.astype(str).str[:MOST_CHARACTERS].value_counts()
     counts = counts[counts > 1].sort_index().sort_values(ascending=False, kind="stable").head(MOST_VALUES)
     return told | {"type": "text", "values": [[value, int(rows)] for value, rows in counts.items()]}
 

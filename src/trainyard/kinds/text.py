@@ -1,0 +1,184 @@
+"""Text: a CSV or TSV file with a column of text and a column of its class.
+
+Raw is one input `text`, string `[n, 1]`. Small letters are those of A to Z: Keras leaves others as they are.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from trainyard import files
+from trainyard.errors import BadInput
+from trainyard.kinds import (
+    Array,
+    Examples,
+    Prepared,
+    Preprocessing,
+    Rows,
+    class_names,
+    class_numbers,
+    delimited,
+    read_rows,
+)
+from trainyard.params import Expectation, Text
+from trainyard.quality import baselines, leaks, splits
+from trainyard.quality.baselines import Baseline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+MOST_CHARACTERS = 100_000
+READ_WHOLE = 0.99
+"""Share of the training texts that are read to their end, where params name no length."""
+BATCH = 1024
+# U+0080 to U+009F are not among them: old files have curly quotation marks there
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+class Texts:
+    """Texts that lie on the disk as UTF-8, one after the other: an array `[n, 1]`, however long one of them is."""
+
+    def __init__(self, content: Array, ends: Array) -> None:
+        """`content` uint8 `[bytes]`; `ends` `[n]`, the place in it where each text ends."""
+        self.content, self.ends = content, ends
+        self.shape, self.dtype = (len(ends), 1), np.dtype(object)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: Any) -> Array:
+        chosen = np.arange(len(self))[index]
+        texts = [bytes(self.content[self.ends[i - 1] if i else 0 : self.ends[i]]).decode() for i in np.ravel(chosen)]
+        return np.array(texts, object).reshape(*np.shape(chosen), 1)
+
+
+def manifest(spec: Text) -> pd.DataFrame:
+    """Text, label, group and given split, and the numbers of characters and words; indexed by the row of the file."""
+    path = Path(spec.path)
+    cells = delimited.read(path, spec.delimiter, spec.names, quoting=spec.quoting)
+    columns = [column for column in (spec.text, spec.target, spec.group, spec.split.given) if column is not None]
+    delimited.require(path, cells, columns, spec.delimiter)
+    table = cells[columns].copy()
+    text = table[spec.text]
+    table["characters"] = text.str.len().astype(float)
+    table["words"] = text.map(lambda cell: float(len(cell.split())))
+    for column, bad, told in [
+        (spec.text, table["words"] == 0, "the text is empty"),
+        (spec.text, table["characters"] > MOST_CHARACTERS, f"more than {MOST_CHARACTERS:,} characters"),
+        (spec.text, text.str.contains(CONTROL), "a control character (is the file text, and UTF-8?)"),
+        (spec.text, text.str.contains(BIDIRECTIONAL), "a mark that turns the direction of reading, which hides text"),
+        (spec.target, table[spec.target].str.strip() == "", "the label is missing"),
+    ]:
+        if bad.any():
+            raise BadInput(f"{path}:{delimited.first(bad)}: column `{column}`: {told}; {bad.sum()} such row(s)")
+    return table.replace("", None)
+
+
+def expectations(spec: Text, manifest: pd.DataFrame) -> list[Expectation]:
+    """Each text has a word and a label."""
+    return [Expectation(column=spec.target, not_null=True), Expectation(column="words", between=(1, None))]
+
+
+def split(spec: Text, manifest: pd.DataFrame, seed: int) -> pd.Series:
+    """Stratified by class; groups, and texts that are alike, stay together."""
+    given = manifest[spec.split.given] if spec.split.given else None
+    together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
+    return splits.draw(manifest[spec.target], together, same, shares.validation, shares.test, given, seed, spec.path)
+
+
+def contents(spec: Text, manifest: pd.DataFrame) -> pd.Series:
+    """Clusters of texts that are alike."""
+    return pd.Series(leaks.alike(manifest[spec.text].tolist(), spec.similar), index=manifest.index).astype(str)
+
+
+def groups(spec: Text, manifest: pd.DataFrame) -> pd.Series | None:
+    """The column that the user names."""
+    return manifest[spec.group] if spec.group else None
+
+
+def facts(spec: Text, manifest: pd.DataFrame) -> dict[str, Any]:
+    """Classes."""
+    return {"classes": class_names(spec.path, manifest[spec.target], spec.objective, spec.positive)}
+
+
+def write(spec: Text, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
+    """`text.npy` uint8, all texts as UTF-8, and `ends.npy` `[n]`, where each ends; `target.npy`; `rows.csv`."""
+    texts = [text.encode() for text in manifest[spec.text]]
+    np.save(folder / "text.npy", np.frombuffer(b"".join(texts), np.uint8))
+    np.save(folder / "ends.npy", np.cumsum([len(text) for text in texts]))
+    np.save(folder / "target.npy", class_numbers(manifest[spec.target], facts["classes"]))
+    rows = pd.DataFrame({"label": manifest[spec.target]}, index=manifest.index.rename("example"))
+    if spec.group:
+        rows["group"] = manifest[spec.group]
+    files.write_csv(folder / "rows.csv", rows)
+
+
+def read(spec: Text, facts: Mapping[str, Any], folder: Path) -> Examples:
+    """The texts stay on the disk."""
+    texts = Texts(np.load(folder / "text.npy", mmap_mode="r"), np.load(folder / "ends.npy"))
+    return Examples({"text": texts}, np.load(folder / "target.npy"), read_rows(folder))
+
+
+def decode(spec: Text, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
+    """Rows with the column of the text; an empty one gets the model's answer to no tokens."""
+    if spec.text not in table:
+        raise BadInput(f"no column `{spec.text}` in the rows to answer")
+    for row, text in table[spec.text].items():
+        if not isinstance(text, str):
+            raise BadInput(f"row {row}: column `{spec.text}`: {type(text).__name__} (expected text)")
+        if len(text) > MOST_CHARACTERS:
+            raise BadInput(f"row {row}: column `{spec.text}`: more than {MOST_CHARACTERS:,} characters")
+        if re.search("[\ud800-\udfff]", text):
+            raise BadInput(f"row {row}: column `{spec.text}`: half a surrogate pair, which is no text")
+    return {"text": table[spec.text].to_numpy(object)[:, None]}, table.index
+
+
+def preprocessing(spec: Text, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
+    """Numbers of tokens, the most frequent first, from 2 on: 1 is any other token, 0 what comes after the last."""
+    import keras
+    from keras import layers, ops
+
+    how: dict[str, Any] = {"standardize": "lower", "split": "character"}
+    if spec.tokens == "words":
+        how = {"standardize": "lower_and_strip_punctuation", "split": "whitespace"}
+    counter = layers.TextVectorization(max_tokens=spec.vocabulary + 2, **how)
+    counter.adapt(_batches(train.raw["text"]))
+    vocabulary = counter.get_vocabulary(include_special_tokens=False)
+    if not vocabulary:
+        raise BadInput(f"{spec.path}: no training text has a word")
+    length = spec.length
+    if length is None:
+        lengths = [np.count_nonzero(counter(batch), axis=1) for batch in _batches(train.raw["text"])]
+        length = max(int(np.quantile(np.concatenate(lengths), READ_WHOLE, method="higher")), 1)
+        why = f"enough for {READ_WHOLE:.0%} of the training texts"
+        log.info("%s: the first %d %s are read, %s", spec.path, length, spec.tokens, why)
+    # not adapted itself: its vocabulary would be saved line by line, and a line end is a token
+    tokens = layers.TextVectorization(vocabulary=vocabulary, output_sequence_length=length, name="tokens", **how)
+    text = keras.Input((1,), dtype="string", name="text")
+    return Preprocessing({"text": text}, ops.cast(tokens(text), "int32"), tokens=len(vocabulary) + 2)
+
+
+def compared(spec: Text, data: Prepared) -> tuple[Baseline, Baseline]:
+    """The training targets alone; logistic regression on pieces of words."""
+    train, test = data.train.raw["text"][:][:, 0], data.test.raw["text"][:][:, 0]
+    naive = baselines.naive(data.objective, data.train.target, len(data.test))
+    return naive, baselines.of_texts(data.objective, train, data.train.target, test)
+
+
+def mistakes(spec: Text, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
+    """The wrong answers of which the model was surest, with their texts."""
+    from trainyard import figures
+
+    return figures.quotations(test.raw["text"], test.target, answer, facts["classes"], test.rows.index)
+
+
+def _batches(texts: Rows) -> Iterator[Array]:
+    return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
