@@ -21,7 +21,7 @@ from trainyard.quality.objectives import OBJECTIVES
 
 
 class RawRows(PythonModel):
-    """Answers rows of a CSV file, texts, image files, recordings, or windows of a series: what `kinds.KIND.decode` takes."""
+    """Answers raw rows, texts, images, recordings, or windows of a series: what `kinds.KIND.decode` takes."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the model; raises BadInput where the file is not the one that was trained."""
