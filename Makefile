@@ -47,7 +47,7 @@ repro: $(ready) ## Run the whole line: what has not changed is not run again
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui
 
-bench: $(ready) ## Measure what the shipped models are worth over five seeds (about 15 minutes on two cores)
+bench: $(ready) ## Measure what the shipped models are worth over five seeds (about 35 minutes on two cores)
 	python benchmarks/seeds.py
 
 test: $(ready) ## Run the fast tests

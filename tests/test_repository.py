@@ -35,6 +35,7 @@ def tree(path):
         ("make_digits.py", "digits"),
         ("make_climate.py", "climate.csv"),
         ("make_phrases.py", "phrases.csv"),
+        ("make_spoken.py", "spoken"),
         ("make_phrases.py", "phrases.LICENSE.txt"),
         pytest.param(
             "make_pictograms.py",
@@ -51,7 +52,7 @@ def test_the_data_that_ships_is_what_its_script_makes(tmp_path, script, made):
 
 def test_the_params_in_the_readme_are_valid():
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(params.parse(YAML(typ="safe").load(block)).models) == 3
+    assert len(params.parse(YAML(typ="safe").load(block)).models) == 5
 
 
 @pytest.mark.parametrize("planted", ["tool @ https://packages.example/tool.whl", "--no-binary :all:"])
