@@ -6,7 +6,7 @@ import pytest
 from contracts.samples import prepared
 
 from trainyard import kinds, models
-from trainyard.models import mobilenet, pretrained
+from trainyard.models import Features, mobilenet, pretrained
 from trainyard.params import MobileNet
 from trainyard.training import finetune, fit
 
@@ -31,7 +31,7 @@ def trained(images, spec):
     """The core, its backbone, the weights of it that had moved after each epoch and at the end, and the history."""
     keras.utils.set_random_seed(1)
     preprocessing = kinds.of(images.spec).preprocessing(images.spec, images.facts, images.train)
-    core = models.build(spec, (32, 32, 3), images.objective, images.units)
+    core = models.build(spec, Features((32, 32, 3)), images.objective, images.units)
     backbone = core.get_layer("trunk").get_layer("backbone")
     backbone.set_weights(pretrained.resolve(spec.backbone)[0].get_weights())
     before = {weight.path: weight.numpy() for weight in backbone.weights}
@@ -66,14 +66,14 @@ def test_the_second_phase_moves_the_top_alone_and_no_batch_statistics(images):
 
 @pytest.mark.parametrize(("asked", "layers"), [(1, 0), (86, 27), (100, 27), (1000, 27)])
 def test_all_that_is_there_thaws_where_more_is_asked_for(images, asked, layers):
-    core = models.build(block(), (32, 32, 3), images.objective, images.units)
+    core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
     assert len(mobilenet.thaw(core, asked)) == layers
 
 
 def test_batch_statistics_would_move_if_the_backbone_trained_as_usual(images):
     """The test above can fail: where the same layers may train, their statistics do move."""
     spec = block(backbone={"width": 0.25, "weights": "none"})
-    core = models.build(spec, (32, 32, 3), images.objective, images.units)
+    core = models.build(spec, Features((32, 32, 3)), images.objective, images.units)
     backbone = core.get_layer("trunk").get_layer("backbone")
     for layer in backbone.layers:
         layer.trainable = True
@@ -93,7 +93,7 @@ def test_a_second_phase_that_is_worse_is_undone(images):
 
 
 def test_frozen_features_are_those_of_the_network_and_copies_differ(images):
-    core = models.build(block(), (32, 32, 3), images.objective, images.units)
+    core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
     pixels = np.asarray(images.train.raw["image"][:6], np.float32) / 255
     features = finetune._frozen_features(core, pixels, 2)
     np.testing.assert_allclose(features[:6], np.asarray(core.get_layer("trunk")(pixels, training=False)), atol=1e-6)
