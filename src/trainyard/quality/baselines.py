@@ -86,10 +86,11 @@ def of_recordings(clips: Sequence[Floats], said: Array, asked: Sequence[Floats],
 
     `clips` and `asked` are samples `[time]` at `rate` a second.
     """
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neighbors import NearestNeighbors
 
-    nearest = KNeighborsClassifier(1, metric="cosine").fit(_stretched(clips, rate), np.arange(len(clips)))
-    return Baseline("nearest recording", said[nearest.predict(_stretched(asked, rate))].astype(object))
+    known = NearestNeighbors(n_neighbors=1, metric="cosine").fit(_stretched(clips, rate))
+    nearest = known.kneighbors(_stretched(asked, rate), return_distance=False)[:, 0]
+    return Baseline("nearest recording", said[nearest].astype(object))
 
 
 def _stretched(clips: Sequence[Floats], rate: int, frames: int = 32) -> Floats:
