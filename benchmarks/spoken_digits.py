@@ -20,11 +20,10 @@ import pandas as pd
 import soundfile
 
 from trainyard import files, kinds, params
+from trainyard.catalogue import DIGITS
 from trainyard.params import Optimizer, Speech, Split
 from trainyard.quality import evaluation, intervals
 from trainyard.training import device
-
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def main() -> None:
@@ -80,7 +79,7 @@ def put_together(recordings: Path, folder: Path, held: set[str], count: int, see
     for file in sorted(recordings.glob("*.wav")):
         digit, speaker, _ = file.stem.split("_")
         sound, rate = soundfile.read(file)
-        takes.setdefault(speaker, []).append((WORDS[int(digit)], sound))
+        takes.setdefault(speaker, []).append((DIGITS[int(digit)], sound))
     if not held < takes.keys():
         sys.exit(f"--held: the speakers are {', '.join(takes)}")
 

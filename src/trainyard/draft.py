@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from trainyard import files, kinds, params
+from trainyard.catalogue import DIGITS
 from trainyard.errors import BadInput
 from trainyard.kinds import delimited, images, speech
 from trainyard.params import PARAMS_FILE, AnyDataset, Params
@@ -62,7 +63,6 @@ CALENDAR = "year|month|day|hour|minute|second|week|weekday"
 POSITIVE = ("yes", "true", "1", "positive")
 MISSING = ("?", "NaN", "nan", "N/A", "n/a", "NULL", "null", "None", "-", ".")
 """Cells that mean: not known, beside the empty one and NA; all but the first in columns of numbers alone."""
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TABULAR = (".csv", ".tsv", ".txt", ".tab", ".data")
 MARKS = ",;\t|"
 """Characters that may stand between two cells."""
