@@ -64,6 +64,29 @@ def test_the_loss_sums_over_all_alignments():
         np.testing.assert_allclose(ctc.loss(label, log_probabilities), [-np.log(total)], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "letters", [[[1, 2, 2, 3], [3, 0, 0, 0], [4, 1, 4, 0]], [[1, 1, 1, 1], [0, 0, 0, 0], [2, 3, 0, 0]]]
+)
+def test_loss_and_gradient_are_those_of_keras(letters):
+    """Of logits, as the gradient by log probabilities is not unique."""
+    import tensorflow as tf
+    from keras import ops
+
+    logits = tf.constant(3 * np.random.default_rng(3).normal(size=(3, 14, 5)).astype(np.float32))
+    lengths, steps = np.count_nonzero(letters, axis=1), np.full(3, 14)
+    found = []
+    for loss in (
+        lambda y: ctc.loss(np.array(letters), y),
+        lambda y: ops.ctc_loss(np.array(letters), y, lengths, steps),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(ops.log_softmax(logits))
+        found.append((value, tape.gradient(value, logits)))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_a_greedy_reading_takes_out_repetitions_and_blanks():
     path = [0, 1, 1, 0, 1, 2, 2, 0]
     sure = log_softmax(8 * np.eye(3)[path][None]).astype(np.float32)
