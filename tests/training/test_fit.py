@@ -56,6 +56,26 @@ def test_epochs_differ_in_their_order():
     assert len({tuple(order) for order in orders}) == 3
 
 
+def test_recordings_of_alike_lengths_are_learnt_together_and_cut():
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(5, 100, size=70)
+    x = np.array([np.where(np.arange(120)[:, None] < length, 1.0, 0.0) for length in lengths])
+    batches = fit.Batches(x, np.arange(70), 16, seed=1, lengths=lengths)
+    assert len({batches[i][0].shape[1] for i in (0, 1)}) == 2, "Keras would take the length of the first two for fixed"
+    orders = []
+    for epoch in range(3):
+        batches.shuffle(epoch)
+        order = []
+        for frames, chosen in (batches[i] for i in range(len(batches))):
+            assert frames.sum() == lengths[chosen].sum(), "sound was cut off"
+            order.extend(chosen)
+        assert sorted(order) == list(range(70))
+        orders.append(tuple(order))
+    assert len(set(orders)) == 3
+    assert len({batches[i][0].shape[1] for i in range(len(batches))}) <= 4
+    assert sum(batches[i][0].size for i in range(len(batches))) < 0.7 * x.size
+
+
 def test_the_weights_of_the_best_epoch_are_kept(tables):
     """A learning rate that grows without end: the best epoch is not the last."""
     (x, y), core = toy(), logistic()

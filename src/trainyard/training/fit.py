@@ -30,25 +30,47 @@ log = logging.getLogger(__name__)
 
 
 class Batches(keras.utils.PyDataset):
-    """Features and what is to be learnt of them, in the order of a permutation that (seed, epoch) alone decide."""
+    """Features and what is to be learnt of them, in an order that (seed, epoch) alone decide.
 
-    def __init__(self, x: Any, y: Array, batch_size: int, seed: int | None) -> None:
-        """`x` `[n, ...]` may lie on the disk; without a seed the order is that of the rows."""
+    Where the examples have lengths, those of alike lengths come together, cut to one of four, so that little of what
+    is learnt is padding and few shapes are compiled.
+    """
+
+    def __init__(self, x: Any, y: Array, batch_size: int, seed: int | None, lengths: Array | None = None) -> None:
+        """`x` `[n, ...]` may lie on the disk; without a seed the order is always the same.
+
+        `lengths` int `[n]`: the steps of `x` `[n, steps, ...]` that are not padding.
+        """
         super().__init__()
         self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
-        self.order = np.arange(len(y))
+        self.cut = None
+        if lengths is not None:
+            ends = np.quantile(lengths, (0.25, 0.5, 0.75, 1), method="higher")
+            self.cut = ends[np.searchsorted(ends, lengths)]
+        # the longest first, then the shortest: of two first batches alike Keras takes the length for fixed
+        *others, last = self._divided(np.arange(len(y)))
+        self.batches = [last, *others]
 
     def __len__(self) -> int:
         return math.ceil(len(self.y) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return np.asarray(self.x[chosen]), self.y[chosen]
+        chosen = self.batches[index]
+        x = np.asarray(self.x[chosen])
+        return (x if self.cut is None else x[:, : self.cut[chosen].max()]), self.y[chosen]
 
     def shuffle(self, epoch: int) -> None:
         """Lay down the order of an epoch, counted from 0."""
         if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.y))
+            rng = np.random.default_rng([self.seed, epoch])
+            self.batches = self._divided(rng.permutation(len(self.y)))
+            if self.cut is not None:
+                rng.shuffle(self.batches)
+
+    def _divided(self, order: Array) -> list[Array]:
+        if self.cut is not None:
+            order = order[np.argsort(self.cut[order], kind="stable")]
+        return np.split(order, range(self.batch_size, len(order), self.batch_size))
 
 
 class Watch(keras.callbacks.Callback):
@@ -92,23 +114,24 @@ def train(
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
     core = models.build(spec, seen(preprocessing), data.objective, data.units)
     with pairs(data, preprocessing) as (training, validation):
-        if data.objective.name == "transcription":
-            for part, pair in ((data.train, training), (data.validation, validation)):
-                _refuse_short(spec, part, *pair)
         history = fit(core, training, validation, spec, data, seed, on_epoch)
     return preprocessing.join(core), history
 
 
-def _refuse_short(spec: Model, part: Examples, frames: Any, letters: Array) -> None:
-    """Raises BadInput for a recording with fewer steps than its transcript takes: no loss is defined for it."""
-    there = np.array([int(np.any(rows, axis=-1).sum()) for rows in frames])
-    steps = -(-there // getattr(spec, "stride", 1))
+def _lengths(spec: Model, part: Examples, frames: Any, letters: Array) -> Array:
+    """How many frames `[n, frames, bands]` of each recording are not the padding at its end.
+
+    Raises BadInput for a recording with fewer steps than its transcript takes: no loss is defined for it.
+    """
+    lengths = np.array([np.flatnonzero(np.any(rows, axis=-1)).max(initial=-1) + 1 for rows in frames])
+    steps = -(-lengths // getattr(spec, "stride", 1))
     if (short := np.flatnonzero(steps < ctc.needed(letters))).size:
         told = f"{steps[short[0]]} steps for {np.count_nonzero(letters[short[0]])} letters"
         raise BadInput(
             f"{part.rows.index[short[0]]}: {told}; {short.size} such recording(s) (lower the model's `stride` or the "
             "dataset's `step`, or mend the transcript)"
         )
+    return lengths
 
 
 def fit(
@@ -137,12 +160,16 @@ def fit(
     early = (
         [keras.callbacks.EarlyStopping("val_loss", **spec.early_stopping.model_dump())] if spec.early_stopping else []
     )
-    batches = Batches(*training, spec.batch_size, seed)
+    lengths: list[Array | None] = [None, None]
+    if data.objective.name == "transcription":
+        parts = ((data.train, training), (data.validation, validation))
+        lengths = [_lengths(spec, part, *pair) for part, pair in parts]
+    batches = Batches(*training, spec.batch_size, seed, lengths[0])
     watch = Watch(batches, first, epochs, on_epoch)
     try:
         core.fit(
             batches,
-            validation_data=Batches(*validation, max(spec.batch_size, 256), None),
+            validation_data=Batches(*validation, max(spec.batch_size, 256), None, lengths[1]),
             epochs=epochs,
             shuffle=False,  # Batches does it, so that an epoch's order can be had again
             class_weight=_class_weight(spec, data),
