@@ -280,8 +280,20 @@ def test_loudness_and_padding_change_no_feature(prepared):
     plain = features(data, {"samples": noise, "length": length})
     padded = features(data, {"samples": np.pad(noise, ((0, 0), (0, 3000))), "length": length})
     np.testing.assert_allclose(padded[:, : plain.shape[1]], plain, atol=1e-3)
-    louder = features(data, {"samples": 4 * noise, "length": length})
-    np.testing.assert_allclose(louder, plain, atol=0.02)
+    for loudness in (0.02, 4):
+        other = features(data, {"samples": loudness * noise, "length": length})
+        np.testing.assert_allclose(other, plain, atol=1e-3)
+
+
+def test_noise_far_below_the_words_is_not_heard(prepared):
+    calls()
+    data = prepared(spec())
+    word, length = tone(0.5)[None, :, 0].astype(np.float32), np.array([[4000]], np.int32)
+    word[:, 2000:] = 0
+    for loudness, heard in ((0.0005, False), (0.05, True)):
+        noise = np.random.default_rng(0).normal(0, loudness, (1, 4000)).astype(np.float32)
+        found = [features(data, {"samples": sound, "length": length}) for sound in (word, word + noise)]
+        assert (np.abs(found[1] - found[0]).max() > 0.5) == heard
 
 
 def test_the_scale_is_that_of_training_alone(prepared):

@@ -33,6 +33,8 @@ FORMATS = {"WAV", "WAVEX", "FLAC", "OGG"}
 MOST_CHANNELS = 32
 SILENCE = -60
 """Decibels below full scale: a recording that is nowhere louder holds no speech."""
+QUIET = 1e-4
+"""Power that is added to each band, as a share of the recording's greatest: a room's noise is not to be learnt."""
 
 
 class Clips:
@@ -168,8 +170,8 @@ def decode(spec: Speech, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple
 def preprocessing(spec: Speech, facts: Mapping[str, Any], train: Examples) -> Preprocessing:
     """Logarithm of the mel spectrogram `[n, frames, bands]`, less its mean over the recording, scaled to variance 1.
 
-    What a recording has in common over all of its frames is the microphone's and the voice's, not the words'. Frames
-    beyond the end are 0.
+    What a recording has in common over all of its frames is the microphone's and the voice's, not the words', as is its
+    loudness: one that is twice as loud has the same features. Frames beyond the end are 0.
     """
     import keras
     from keras import layers, ops
@@ -189,7 +191,7 @@ def preprocessing(spec: Speech, facts: Mapping[str, Any], train: Examples) -> Pr
     power = ops.transpose(mel(padded), (0, 2, 1))
     place = ops.cumsum(ops.ones_like(power[..., :1]), axis=1) - 1
     there = ops.cast(place * step < ops.cast(ops.expand_dims(length, -1), "float32"), "float32")
-    level = ops.log(power + 1e-6)
+    level = ops.log(power + QUIET * ops.max(power, axis=(1, 2), keepdims=True) + 1e-12)
     count = ops.maximum(ops.sum(there, axis=1, keepdims=True), 1.0)
     centred = (level - ops.sum(level * there, axis=1, keepdims=True) / count) * there
     inputs = {"samples": samples, "length": length}
