@@ -390,7 +390,7 @@ def test_recordings_whose_names_tell_get_transcripts(drafted):
     suite = dataset.pop("expect")
     assert dataset == {"kind": "speech", "path": "voices", "group": "speaker"}
     assert [column["column"] for column in suite] == ["seconds"]
-    assert (model["family"], model["bidirectional"]) == ("rnn", True)
+    assert (model["family"], model["words"]) == ("rnn", "known")
     table = pd.read_csv("voices/transcripts.csv")
     assert list(table) == ["file", "transcript", "speaker"]
     assert set(table["transcript"]) == {"zero", "seven", "yes", "no"}
@@ -399,7 +399,19 @@ def test_recordings_whose_names_tell_get_transcripts(drafted):
         "wrote voices/transcripts.csv: all 24 names have the shape WORD_SPEAKER_TAKE, as 0_s0_0.wav",
         "kind speech: there is a transcripts.csv",
         "group `speaker`, by its name: none of the 4 is in two splits",
+        "words known: the 4 of the transcripts are few, and the model hears no other",
     ]
+
+
+def test_of_many_words_any_may_be_heard(drafted):
+    rows = [(f"{i}.wav", f"{'abcdefghijklmnop'[i // 16]}{'abcdefghijklmnop'[i % 16]}") for i in range(120)]
+    for i, (name, _) in enumerate(rows):
+        recording(Path(f"voices/{name}"), seed=i)
+    csv("voices/transcripts.csv", dict(zip(("file", "transcript"), zip(*rows, strict=True), strict=True)))
+    _, model, told = drafted("voices")
+    assert "words" not in model
+    assert "beam" not in model
+    assert not any("words known" in line for line in told)
 
 
 def test_transcripts_that_are_there_are_taken_as_they_are(drafted):

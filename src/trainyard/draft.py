@@ -68,6 +68,8 @@ MARKS = ",;\t|"
 """Characters that may stand between two cells."""
 MOST_EXPECTED = 50
 """Columns that the draft of a suite speaks about."""
+FEW_WORDS = 100
+"""Words of all transcripts up to which a model hears none but those."""
 LONG = 8
 """Words on average from which on texts are read word by word."""
 MOST_MISSED = 0.02
@@ -87,6 +89,8 @@ class Draft:
     """A line for each choice."""
     like: str = ""
     """Name of the model's block in `MODELS`; by default the kind."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Knobs of the model that are not in that block."""
 
     def choose(self, reason: str, **knobs: Any) -> None:
         """Set knobs of the dataset, all for one reason."""
@@ -110,7 +114,7 @@ def init(path: Path, name: str | None, loaded: Params) -> None:
         draft = _of_folder(path) if path.is_dir() else _of_file(path)
         examples = _complete(draft, loaded.seed)
         model = _yaml().load(f"{{{MODELS[draft.like or draft.dataset['kind']]}}}")
-        model = {"family": model["family"], "dataset": name} | model
+        model = {"family": model["family"], "dataset": name} | model | draft.model
         if (most := max(3, MOST_SEEN // examples)) < model["epochs"]:
             model["epochs"] = most
             draft.reasons.append(f"epochs {most}: {examples:,} training examples are many for two cores")
@@ -241,6 +245,9 @@ def _speech(path: Path) -> Draft:
         draft.choose("mixed: the recordings differ in rate or channels", mixed=True)
     if (longest := manifest["seconds"].max()) > 30:
         draft.choose(f"longest {ceil(longest)}: so many seconds has the longest one", longest=float(ceil(longest)))
+    if (words := len(set(" ".join(manifest["transcript"]).split()))) <= FEW_WORDS:
+        draft.model |= {"words": "known", "beam": 16}
+        draft.reasons.append(f"words known: the {words} of the transcripts are few, and the model hears no other")
     return draft
 
 

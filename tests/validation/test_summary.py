@@ -23,7 +23,7 @@ def of(**columns):
         ({"y": [1.0, 2.0, None, None, None, None]}, "`y`: no value in most of the rows"),
         ({"y": ["p", "q", "r", "s", "t", "u"]}, "`y`: another text in every row"),
         ({"class": ["a"] * 5 + ["b"]}, "the classes are not balanced, 5 rows are `a` and 1 are `b`"),
-        ({"x": [1.0, 2.0, 1.0, 2.0, 5.0, 6.0]}, "2 of 6 examples are the same as an earlier one; such examples stay"),
+        ({"x": [1.0, 2.0, 1.0, 2.0, 5.0, 6.0]}, "2 of 6 examples repeat an earlier one; such examples stay"),
     ],
 )
 def test_what_is_odd_is_told(columns, remark):
@@ -38,7 +38,7 @@ def test_ordinary_data_has_no_remarks():
 
 def test_examples_that_contradict_each_other_are_told():
     (remark,) = of(x=[1.0, 1.0, 2.0, 2.0, 3.0, 4.0], **{"class": ["a", "b", "a", "a", "b", "b"]})["remarks"]
-    assert remark.endswith("such examples stay in one split, and 1 of them contradict each other in `class`")
+    assert remark.endswith("such examples stay in one split, and 1 of them have more than one `class`")
 
 
 def test_classes_that_are_numbers_come_in_their_order():
@@ -61,5 +61,5 @@ def test_images_that_are_there_twice_are_told():
     told = summary.of(spec, manifest)
     assert told["labels"] == [["a", 1], ["b", 2]]
     (remark,) = told["remarks"]
-    assert remark.startswith("1 of 3 examples are the same as an earlier one")
-    assert remark.endswith("1 of them contradict each other in `label`")
+    assert remark.startswith("1 of 3 examples repeat an earlier one")
+    assert remark.endswith("1 of them have more than one `label`")

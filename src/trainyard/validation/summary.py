@@ -92,7 +92,7 @@ def _remarks(spec: Dataset, manifest: pd.DataFrame, labels: list[list[Any]]) -> 
 
 
 def _same(spec: Dataset, manifest: pd.DataFrame) -> Iterator[str]:
-    """Examples that are there more than once, and whether their answers agree."""
+    """Examples that are there more than once, texts that are much alike among them, and whether their answers agree."""
     contents = kinds.of(spec).contents(spec, manifest)
     repeated = int(contents.duplicated().sum())
     if not repeated:
@@ -100,8 +100,8 @@ def _same(spec: Dataset, manifest: pd.DataFrame) -> Iterator[str]:
     answers = manifest[spec.label].groupby(contents).nunique() if spec.label in manifest else pd.Series(dtype=int)
     contradicted = int((answers > 1).sum())
     yield (
-        f"{repeated:,} of {len(manifest):,} examples are the same as an earlier one; such examples stay in one split"
-        + (f", and {contradicted:,} of them contradict each other in `{spec.label}`" if contradicted else "")
+        f"{repeated:,} of {len(manifest):,} examples repeat an earlier one; such examples stay in one split"
+        + (f", and {contradicted:,} of them have more than one `{spec.label}`" if contradicted else "")
     )
 
 
