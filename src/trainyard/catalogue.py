@@ -5,8 +5,12 @@ it holds the files under their own names. Nothing that is fetched is ever run or
 """
 
 import gzip
+import io
+import json
 import logging
+import lzma
 import os
+import re
 import shutil
 import stat
 import sys
@@ -17,15 +21,15 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from trainyard import files
@@ -80,13 +84,18 @@ def listing() -> str:
 def blocks(name: str, folder: Path) -> str:
     """What params.yaml needs to train a model, of the same name, on a set that lies in `folder`."""
     entry = _entry(name)
+
+    def quoted(path: re.Match[str]) -> str:
+        plain = path[0].replace("PATH", folder.as_posix())
+        return plain if re.fullmatch(r"[A-Za-z][\w./-]*", plain) else json.dumps(plain)
+
     sections = {
-        "datasets": entry.dataset.replace("PATH", folder.as_posix()),
+        "datasets": re.sub(r"PATH[\w./]*", quoted, entry.dataset),
         "finetune" if "mobilenet" in entry.model else "train": f"dataset: {name}, {entry.model}",
         "evaluate": f"dataset: {name}",
     }
-    fill = partial(textwrap.fill, width=118, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
-    return "".join(f"{section}:\n{fill(f'{name}: {{{block}}}')}\n" for section, block in sections.items())
+    filled = textwrap.TextWrapper(118, "  ", "    ", break_on_hyphens=False, break_long_words=False)
+    return "".join(f"{section}:\n{filled.fill(f'{name}: {{{block}}}')}\n" for section, block in sections.items())
 
 
 def fetch(name: str, out: Path) -> Path:
@@ -94,7 +103,7 @@ def fetch(name: str, out: Path) -> Path:
 
     A fetch that was broken off, even killed, goes on where it stopped: downloads wait in `out/.downloads` until the set
     is there. Raises BadInput for a name that the catalogue lacks and for files that are not what was published,
-    EnvironmentFailed where the files cannot be had.
+    EnvironmentFailed where the files cannot be had or another process is at it.
     """
     entry, target = _entry(name), out / name
     if target.is_dir():
@@ -103,12 +112,13 @@ def fetch(name: str, out: Path) -> Path:
     for line in _described(name):
         log.info("%s", line)
     downloads = out / ".downloads" / name
-    archives = [_downloaded(source, downloads) for source in entry.sources]
-    with tempfile.TemporaryDirectory(dir=downloads) as unpacked, files.replacing_folder(target) as draft:
-        for archive in archives:
-            unpack(archive, Path(unpacked))
-        entry.convert(Path(unpacked), draft)
-    shutil.rmtree(downloads)
+    with _alone(downloads, target):
+        archives = [_downloaded(source, downloads) for source in entry.sources]
+        with tempfile.TemporaryDirectory(dir=downloads) as unpacked, files.replacing_folder(target) as draft:
+            for archive in archives:
+                unpack(archive, Path(unpacked))
+            entry.convert(Path(unpacked), draft)
+        shutil.rmtree(downloads)
     with suppress(OSError):  # another set's still waits there
         downloads.parent.rmdir()
     log.info("%s: fetched", target)
@@ -129,6 +139,21 @@ def _described(name: str) -> Iterator[str]:
 
 
 # === Downloads ===
+
+
+@contextmanager
+def _alone(downloads: Path, target: Path) -> Iterator[None]:
+    """Keep a second process from the downloads, which both would append to."""
+    downloads.mkdir(parents=True, exist_ok=True)
+    lock = downloads / "lock"
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        raise EnvironmentFailed(f"{target}: another process is fetching it (wait until it is there)") from None
 
 
 def _downloaded(source: Source, folder: Path) -> Path:
@@ -180,11 +205,24 @@ def _receive(address: str, part: Path, size: int) -> None:
         time.sleep(pause)
 
 
+class _Part(io.FileIO):
+    """The beginning of a file of `size` bytes; raises BadInput for more, so that no server can fill the disk."""
+
+    def __init__(self, path: Path, size: int, address: str) -> None:
+        super().__init__(path, "a")
+        self.size, self.address = size, address
+
+    def write(self, block: Any) -> int:
+        if self.tell() + len(block) > self.size:
+            raise BadInput(f"{self.address}: sends more than the {self.size} bytes that are published (another file)")
+        return super().write(block)
+
+
 def _append(address: str, part: Path, size: int) -> None:
     """One request for the bytes that `part` lacks, with a progress bar on a terminal."""
     from pooch import HTTPDownloader
 
-    with part.open("ab") as file:
+    with _Part(part, size, address) as file:
         there = file.tell()
 
         def look(answer: Any, **_: Any) -> None:
@@ -195,12 +233,12 @@ def _append(address: str, part: Path, size: int) -> None:
                 raise EnvironmentFailed(f"{address}: {told} (get past it, or name a copy by TRAINYARD_MIRROR)")
             if 400 <= status < 500 and status not in (408, 416, 429):  # a further try would hear the same
                 raise EnvironmentFailed(f"{address}: {status} {answer.reason} (moved? name a copy by TRAINYARD_MIRROR)")
-            if status in (200, 416):  # it gives no parts, or has fewer bytes than are here: from the start
-                file.truncate(0)
             if status in (200, 206) and length.isdigit():
                 whole = int(length) + (there if status == 206 else 0)
                 if whole != size:
                     raise BadInput(f"{address}: {whole} bytes, published are {size} (cut short, or another file)")
+            if status in (200, 416):  # it gives no parts, or has fewer bytes than are here: from the start
+                file.truncate(0)
 
         # bytes as they are stored: a compressed answer would make parts of another file
         headers = {"Range": f"bytes={there}-", "Accept-Encoding": "identity"}
@@ -210,7 +248,11 @@ def _append(address: str, part: Path, size: int) -> None:
 
 # === Archives ===
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RuntimeError)
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(ValueError, RuntimeError),
+    *(FileExistsError, IsADirectoryError, NotADirectoryError),  # one name for a file and for a folder
+)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -238,6 +280,10 @@ def unpack(archive: Path, folder: Path) -> None:
                         raise BadInput(f"{archive}: unpacks to more than {most} bytes")
                     file.write(block)
     except _BROKEN as error:
+        raise BadInput(f"{archive}: broken archive ({error}); delete it and fetch again") from None
+    except OSError as error:
+        if error.errno is not None:  # the disk, not bzip2
+            raise
         raise BadInput(f"{archive}: broken archive ({error}); delete it and fetch again") from None
 
 

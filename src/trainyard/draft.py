@@ -7,10 +7,10 @@ import csv
 import io
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import product
 from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,18 @@ FEW_PHOTOS = 5000
 MOST_SEEN = 500_000
 """Examples that a model sees in all its epochs: a greater set gets fewer of them."""
 
-TARGETS = "target|label|labels|class|diagnosis|outcome|species|survived|quality|income|category|y|v1|sentiment|language"
+TARGETS = "target|label|labels|class|diagnosis|outcome|species|survived|quality|category|y|v1|sentiment|language"
 """Names of the column that is asked for, the likeliest first."""
 AMOUNTS = r".*(target|value|temp|price|close|sales|demand|load).*|y|t\b.*"
 """Names of columns that are worth a forecast."""
-GROUPS = "(speaker|voice|reader|author|user|patient|subject)([ _]?(id|name))?"
+GROUPS = "(speaker|voice|reader|author|user|customer|client|person|patient|participant|subject)([ _]?(id|name))?"
 """Names of a column that says whose an example is."""
+IDS = "(.*[ _])?id"
+"""Names of whole numbers that tell rows apart, in whatever order."""
 GRADES = "quality|grade|score|rating|rank|stars|points|age|year|count|number"
 """Names of whole numbers that have an order."""
+DATE = r"\d{4}|\d\d?[./-]\d\d?[./-]\d\d"
+"""What any date has in it."""
 CALENDAR = "year|month|day|hour|minute|second|week|weekday"
 """Names of columns that repeat what the time says."""
 POSITIVE = ("yes", "true", "1", "positive")
@@ -120,6 +124,7 @@ def init(path: Path, name: str | None, loaded: Params) -> None:
             draft.reasons.append(f"epochs {most}: {examples:,} training examples are many for two cores")
         section = "finetune" if model["family"] == "mobilenet" else "train"
         _add(name, {"datasets": draft.dataset, section: model, "evaluate": {"dataset": name}})
+    draft.reasons.append(f"family {model['family']}: a model that trains within minutes on two cores, to begin with")
     for reason in [*told, *draft.reasons]:
         log.info("%s: %s", name, reason)
     log.info("%s: added datasets.%s, %s.%s and evaluate.%s (then: dvc repro)", PARAMS_FILE, name, section, name, name)
@@ -127,7 +132,7 @@ def init(path: Path, name: str | None, loaded: Params) -> None:
 
 def _free_name(path: Path, name: str | None, loaded: Params) -> str:
     asked = name or re.sub(r"[^a-z0-9]+", "-", path.resolve().stem.lower()).strip("-")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", asked):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", asked) or not isinstance(_yaml().load(asked), str):
         raise BadInput(f"`{asked}` is no name: small letters, digits, - and _ (name it yourself: --name NAME)")
     for section in ("datasets", "train", "finetune", "evaluate"):
         if asked in getattr(loaded, section):
@@ -152,7 +157,10 @@ def _complete(draft: Draft, seed: int) -> int:
     shown = {"images": ["label", "width", "height"], "text": [spec.label, "characters"], "speech": ["seconds"]}
     columns = shown.get(spec.kind, [column for column in map(str, manifest) if column not in ("time", "row")])
     suite = [expected for column in columns if (expected := _expected(manifest[column]))][:MOST_EXPECTED]
-    draft.choose(f"{len(suite)} expectation(s), wide around the values that are there: narrow them", expect=suite)
+    draft.choose(
+        f"{len(suite)} expectation(s), ranges wide around the values that are there, lists of just those: mend them",
+        expect=suite,
+    )
     return int((parts == splits.TRAIN).sum())
 
 
@@ -255,7 +263,8 @@ def _speech(path: Path) -> Draft:
 def _transcribed(path: Path) -> Iterator[list[str]]:
     """Write transcripts.csv for a folder of recordings whose names tell what is said and by whom; taken back on errors.
 
-    Gives the lines that tell so. Raises BadInput where there are recordings and names that do not tell.
+    Gives the lines that tell so. Raises BadInput where there are recordings and names that do not tell, or tell but one
+    word.
     """
     target, rows = path / speech.TRANSCRIPTS, []
     found = sorted(path.rglob("*")) if path.is_dir() and not target.exists() else []
@@ -271,6 +280,9 @@ def _transcribed(path: Path) -> Iterator[list[str]]:
     if not rows:
         yield []
         return
+    if len(words := {word for _, word, _ in rows}) == 1:
+        told = f"all {len(rows)} names begin with `{words.pop()}`, which tells nothing of what is said"
+        raise BadInput(f"{path}: {told} (write a {target.name}, with columns file and transcript)")
     files.write_text(target, pd.DataFrame(rows, columns=["file", "transcript", "speaker"]).to_csv(index=False))
     try:
         yield [f"wrote {target}: all {len(rows):,} names have the shape WORD_SPEAKER_TAKE, as {Path(rows[0][0]).name}"]
@@ -319,7 +331,10 @@ class Sheet:
         return not self.missed(column) and 2 <= self.cells[column].nunique() <= min(100, len(self.cells) / 5)
 
     def draft(self, kind: str, reason: str) -> Draft:
-        """The beginning of a draft."""
+        """The beginning of a draft; raises BadInput for quotation marks that only a text may have."""
+        if not self.quoting and kind != "text":
+            told = "quotation marks do not come in pairs around cells"
+            raise BadInput(f"{self.path}: {told} (in {kind} they must: take them out, or double those within a cell)")
         how = self.how | ({"missing": self.missing} if len(self.missing) > 2 and kind != "text" else {})
         reasons = [f"kind {kind}: {reason}", *self.reasons]
         return Draft({"kind": kind, "path": self.path.as_posix()} | how, reasons)
@@ -327,6 +342,12 @@ class Sheet:
 
 def _of_file(path: Path) -> Draft:
     sheet = _sheet(path)
+    for column in sheet.columns:
+        commas = sheet.known(column).str.fullmatch(r"-?[\d.]+,\d+").astype(bool)
+        if commas.mean() > 0.5:
+            told = f"{sheet.known(column)[commas].iloc[0]!r} has a comma in a number"
+            where = f"{path}:{delimited.first(commas)}: column `{column}`"
+            raise BadInput(f"{where}: {told}; {commas.sum()} such cell(s) (write 1234.5)")
     return _series(sheet) or _text(sheet) or _tables(sheet)
 
 
@@ -335,8 +356,12 @@ def _sheet(path: Path) -> Sheet:
     if path.suffix.lower() not in TABULAR:
         raise BadInput(f"{path}: of no kind that is known (expected {', '.join(TABULAR)}, or a folder)")
     text = path.read_bytes().decode(errors="replace").removeprefix("\ufeff")
-    ways = product(MARKS, (True, False) if '"' in text else (True,))
-    width, _, quoting, mark = max((*_extent(text, mark, quoting), quoting, mark) for mark, quoting in ways)
+    width, rows, mark = max((*_extent(text, mark, True), mark) for mark in MARKS)
+    plain = max((*_extent(text, mark, False), mark) for mark in MARKS) if '"' in text else (0, 0, "")
+    # a mark without its other half takes the cells and rows up to the next one for its own
+    quoting = plain[0] < 2 or (width >= 2 and (plain[0] != width or plain[1] <= rows))
+    if not quoting:
+        width, _, mark = plain
     if width < 2:  # the reader says where it is at odds
         cells = delimited.read(path, max(MARKS, key=text.partition("\n")[0].count))
         raise BadInput(f"{path}:1: one column, `{cells.columns[0]}` (expected several, between `,` `;` tabs or `|`)")
@@ -354,6 +379,7 @@ def _sheet(path: Path) -> Sheet:
         reasons.append(f"delimiter {mark!r}: it cuts all rows into {width} cells")
     numbers = [column for column in cells if delimited.share_of_numbers(cells[column], ["", "NA"]) >= 0.5]
     marks = [sign for sign in MISSING if (cells[list(cells) if sign == "?" else numbers] == sign).any(axis=None)]
+    marks += sorted({cell for column in numbers for cell in set(cells[column]) if cell and not cell.strip()})
     if marks:
         reasons.append(f"missing: also cells of {', '.join(f'`{sign}`' for sign in marks)}")
     return Sheet(path, cells, how, quoting, ["", "NA", *marks], reasons)
@@ -375,10 +401,18 @@ def _extent(text: str, mark: str, quoting: bool) -> tuple[int, int]:
 
 
 def _has_header(cells: pd.DataFrame) -> bool:
-    """Not where a name would be a number, or one of a few values that come again."""
+    """Not where the names of columns of numbers would be numbers, or a name one of a few values that come again.
+
+    Years one after the other are names.
+    """
     first, rest = cells.iloc[0], cells.iloc[1:]
-    if pd.to_numeric(first, errors="coerce").notna().any():
-        return False
+    numeric = [
+        column for column in map(str, cells) if delimited.share_of_numbers(rest[column], ["", "NA", *MISSING]) >= 0.5
+    ]
+    if numeric:
+        named = pd.to_numeric(first[numeric].replace(["", "NA", *MISSING], "0"), errors="coerce")
+        years = len(numeric) > 1 and named.between(1000, 2999).all() and (named.diff().iloc[1:] == 1).all()
+        return bool(years or named.isna().any())
     return not any(
         first[column] in values for column in map(str, cells) if len(values := set(rest[column])) <= MOST_VALUES
     )
@@ -390,6 +424,10 @@ def _is_id(values: pd.Series) -> bool:
         return False
     numbers = pd.to_numeric(values, errors="coerce")
     return bool(numbers.isna().all() or ((numbers % 1 == 0).all() and numbers.is_monotonic_increasing))
+
+
+def _counts_rows(values: pd.Series) -> bool:
+    return bool((pd.to_numeric(values, errors="coerce").diff().iloc[1:] == 1).all())
 
 
 def _named(pattern: str, columns: list[str]) -> list[str]:
@@ -405,18 +443,33 @@ def _choose_group(draft: Draft, sheet: Sheet, columns: list[str], least: int) ->
             return
 
 
-def _choose_given(draft: Draft, sheet: Sheet) -> str | None:
-    """Take a column that says train and test."""
+def _given(sheet: Sheet) -> str | None:
+    """The column that says train and test, where there is one."""
     for column in sheet.columns:
         if {splits.TRAIN, splits.TEST} <= set(sheet.cells[column].unique()) <= set(splits.SPLITS):
-            draft.choose(f"split as given, by column `{column}`", split={"given": column})
             return column
     return None
+
+
+def _choose_given(draft: Draft, given: str | None) -> None:
+    if given:
+        draft.choose(f"split as given, by column `{given}`", split={"given": given})
+
+
+def _dated(sheet: Sheet, column: str) -> bool:
+    """Whether a column of texts holds dates, in whatever form."""
+    known = sheet.known(column).head(100)
+    if known.empty or sheet.numeric(column) or not known.str.contains(DATE).all():
+        return False
+    with warnings.catch_warnings(action="ignore"):  # of forms that could be read in two ways: either is a date
+        return bool(pd.to_datetime(known, errors="coerce", format="mixed", utc=True).notna().mean() > 0.5)
 
 
 def _choose_target(draft: Draft, sheet: Sheet, columns: list[str], classes: bool = False) -> str:
     """Take the column of the answer among `columns`, by its name or its place, and what is asked of it."""
     by_name = [column for name in TARGETS.split("|") for column in _named(name, columns)]
+    if _named("x", sheet.columns):  # a place has a y, and is no answer
+        by_name = [column for column in by_name if column not in _named("y", by_name)]
     target = by_name[0] if by_name else columns[-1]
     place = "by its name" if by_name else "the last column" if len(columns) > 1 else "the only column"
     draft.choose(f"target `{target}`: {place}{'' if by_name else ' that may be'}", target=target)
@@ -444,15 +497,26 @@ def _tables(sheet: Sheet) -> Draft:
     numeric = [column for column in sheet.columns if sheet.numeric(column)]
     told = f"{len(numeric)} of {len(sheet.columns)} columns are numbers, and there is neither a series nor free text"
     draft = sheet.draft("tables", told)
-    given = _choose_given(draft, sheet)
+    given = _given(sheet)
+    _choose_given(draft, given)
     ignore = {column: why for column in sheet.columns if column != given and (why := _useless(sheet, column))}
     free = [column for column in sheet.columns if column not in (*ignore, given) and not sheet.missed(column)]
     named = [column for column in _named(TARGETS, sheet.columns) if column != given]
+    times = [column for column in sheet.columns if _dated(sheet, column)]
+    told = f"`{times[0]}` holds dates, and no series: they do not ascend by a step as YYYY-MM-DD" if times else ""
     if not free and not named:
-        raise BadInput(f"{sheet.path}: no column can be the target: all are ids or free text, or have missing cells")
+        raise BadInput(
+            f"{sheet.path}: no column can be the target: all are ids or free text, or have missing cells"
+            + (f"; {told}" if times else "")
+        )
     target = _choose_target(draft, sheet, [*(column for column in named if column not in free), *free])
     ignore.pop(target, None)
-    _choose_group(draft, sheet, [column for column in free if column != target], least=30)
+    if times:
+        if len(ignore) + 1 + bool(given) == len(sheet.columns):
+            raise BadInput(f"{sheet.path}: {told} (sort and write them so)")
+        draft.reasons.append(f"{told}: for a forecast, sort and write them so, as these splits are drawn across time")
+    _choose_group(draft, sheet, [column for column in sheet.columns if column not in (target, given)], least=30)
+    ignore.pop(draft.dataset.get("group", ""), None)
     if ignore:
         told = ", ".join(f"`{column}` ({why})" for column, why in ignore.items())
         draft.choose(f"ignored: {told}", ignore=list(ignore))
@@ -464,7 +528,7 @@ def _useless(sheet: Sheet, column: str) -> str:
     cells, known = sheet.cells[column], sheet.known(column)
     if known.empty:
         return "empty"
-    if _is_id(cells):
+    if _is_id(cells) or (known.is_unique and sheet.numeric(column) and _named(IDS, [column])):
         return "an id in each row"
     if sheet.numeric(column):
         return ""
@@ -479,9 +543,11 @@ def _text(sheet: Sheet) -> Draft | None:
         column: sum(map(len, map(str.split, sheet.cells[column]))) / len(sheet.cells)
         for column in sheet.columns
         if not sheet.numeric(column) and sheet.cells[column].nunique() > len(sheet.cells) / 2
+        if not _dated(sheet, column)
     }
     people = _named(GROUPS, sheet.columns)
-    labels = [column for column in sheet.columns if column not in people and sheet.few(column)]
+    given = _given(sheet)
+    labels = [column for column in sheet.columns if column not in (*people, given) and sheet.few(column)]
     if not free or not labels:
         return None
     text, words = max(free.items(), key=lambda item: item[1])
@@ -490,8 +556,8 @@ def _text(sheet: Sheet) -> Draft | None:
         return None
     draft = sheet.draft("text", f"`{text}` is free text, {words:.1f} words on average")
     draft.dataset["text"] = text
-    given = _choose_given(draft, sheet)
-    target = _choose_target(draft, sheet, [column for column in labels if column != given], classes=True)
+    _choose_given(draft, given)
+    target = _choose_target(draft, sheet, labels, classes=True)
     _choose_group(draft, sheet, [column for column in people if column != text], least=30)
     tokens = "words" if words >= LONG else "characters"
     draft.choose(f"tokens {tokens}: the texts are {'long' if words >= LONG else 'short'}", tokens=tokens)
@@ -532,9 +598,9 @@ def _series_of(sheet: Sheet, time: str, times: pd.Series, where: dict[str, str])
     columns = [
         column
         for column in part.columns
-        if part.numeric(column) and part.cells[column].nunique() > 1 and not _is_id(part.cells[column])
+        if part.numeric(column) and part.cells[column].nunique() > 1 and not _counts_rows(part.cells[column])
     ]
-    columns = [column for column in columns if column not in _named(CALENDAR, columns)]
+    columns = [column for column in columns if column not in (*_named(CALENDAR, columns), "time", "row")]
     step = _step(times)
     classes = [column for column in _named(TARGETS, part.columns) if column not in columns]
     if step is None or not columns or classes:

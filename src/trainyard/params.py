@@ -317,7 +317,7 @@ class Text(Dataset):
 
     @model_validator(mode="after")
     def _one_role_a_column(self) -> "Text":
-        roles = {"characters": "the manifest", "words": "the manifest", self.text: "text"}
+        roles = {"characters": "the manifest", "words": "the manifest"}
         others = {"target": self.target, "group": self.group, "split.given": self.split.given}
         for role, column in {"text": self.text, **others}.items():
             if column is not None and roles.setdefault(column, role) != role:
