@@ -32,6 +32,10 @@ def main() -> None:
     logging.getLogger("trainyard").setLevel(logging.WARNING)
 
     shipped = params.load()
+    if asked.seeds < 2:
+        parser.error("--seeds: two or more, for an interval")
+    if unknown := set(asked.models) - shipped.models.keys():
+        parser.error(f"no model `{unknown.pop()}` (models: {', '.join(shipped.models)})")
     results = {}
     for name in asked.models or shipped.models:
         results[name] = [once(name, shipped, seed) for seed in range(1, asked.seeds + 1)]

@@ -4,13 +4,12 @@
     python scripts/make_spoken.py --takes 60 --out FOLDER   more of it
 
 A voice is one of espeak-ng's variants with one of four accents of English; each take draws a number, a speed and a
-pitch anew. Robots, whispers and other effects are left out, and so are second versions of a voice.
+pitch anew. Robots, whispers and other effects are left out; variants of one voice bear one name.
 """
 
 import argparse
 import csv
 import ctypes
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +18,9 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
+from trainyard import files
+
+DATA = Path(__file__).parents[1] / "data"
 RATE = 8000
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-x-gbclan")
 VARIANTS = (
@@ -28,6 +30,8 @@ VARIANTS = (
     "ed", "edward", "gustave", "ian", "john", "linda", "marcelo", "max", "michel", "miguel", "norbert", "pablo", "paul",
     "pedro", "quincy", "rob", "robert", "sandro", "steph", "travis", "victor", "zac",
 )  # fmt: skip
+TWINS = dict.fromkeys(("henrique", "hugo", "michel", "miguel"), "diogo") | {"norbert": "john"}
+"""Variants that differ from another in a filter of all sounds alone: the same voice, in whatever accent."""
 ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
@@ -83,30 +87,35 @@ def main() -> None:
     """Speak, write, and say how much it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--takes", type=int, default=16, help="recordings of each voice")
-    parser.add_argument("--out", type=Path, default=Path("data"), help="folder in which `spoken` is made")
+    parser.add_argument("--out", type=Path, default=DATA, help="folder in which `spoken` is made")
     asked = parser.parse_args()
-    folder = asked.out / "spoken"
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "recordings").mkdir(parents=True)
+    with files.replacing_folder(asked.out / "spoken") as folder:
+        print(f"{asked.out / 'spoken'}: {write_spoken(folder, asked.takes)}")
 
+
+def write_spoken(folder: Path, takes: int) -> str:
+    """Write recordings and transcripts; gives how much it is."""
+    (folder / "recordings").mkdir()
     speaker, rows = Speaker(), []
     for place, variant in enumerate(VARIANTS):
         accent = ACCENTS[place % len(ACCENTS)]
         rng = np.random.default_rng([place, 8])
-        numbers = rng.integers(0, 100, asked.takes)
+        numbers = rng.integers(0, 100, takes)
         for take, number in enumerate(numbers):
             text = words(int(number))
             speed, pitch = int(rng.integers(140, 220)), int(rng.integers(25, 75))
             sound = speaker.say(text, f"{accent}+{variant}", speed, pitch)
             name = f"recordings/{accent}-{variant.lower()}-{take:02d}.flac"
             soundfile.write(folder / name, sound, RATE, subtype="PCM_16")
-            rows.append((name, text, f"{accent}-{variant.lower()}", f"{len(sound) / RATE:.2f}"))
+            voice = TWINS.get(variant.lower(), variant.lower())
+            rows.append((name, text, voice, f"{len(sound) / RATE:.2f}"))
     with (folder / "transcripts.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("file", "transcript", "voice"), *(row[:3] for row in rows)])
     seconds = sum(float(row[3]) for row in rows)
     size = sum(file.stat().st_size for file in folder.rglob("*.*"))
-    print(f"{folder}: {len(rows)} recordings of {len(VARIANTS)} voices, {seconds:.0f} s, {size:,} bytes")
+    voices = len({row[2] for row in rows})
+    return f"{len(rows)} recordings of {voices} voices, {seconds:.0f} s, {size:,} bytes"
 
 
 if __name__ == "__main__":

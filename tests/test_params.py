@@ -225,6 +225,15 @@ FAULTS = [
     ("evaluate", "floor: {acuracy: 0.9}", "evaluate.m.floor.acuracy: not a metric of binary; did you mean `accuracy`?"),
     ("evaluate", "floor: {rmse: 9}", "evaluate.m.floor.rmse: not a metric of binary; valid: accuracy, auc, brier"),
     ("r", "class_weight: balanced", "train.r.class_weight: `s` has no classes (objective forecast)"),
+    ("r", "words: known, beam: 4", "train.r.beam: of speech alone (`s` is of kind series)"),
+    ("r", "disturb: {noise: 1}", "train.r.disturb: of speech alone (`s` is of kind series)"),
+    ("r", "words: known", "train.r: `words: known` takes a beam (`beam: 16`, say)"),
+    ("r", "stride: 2", "train.r: `stride` is that of the last convolution, and `filters` names none"),
+    ("v", "group: rate", "datasets.v: column `rate` has a name that the manifest needs; rename it"),
+    ("v", "group: who, split: {given: who}", "datasets.v: column `who` is named twice"),
+    ("v", "step: 0.00001", "datasets.v: `step` is at least one sample (1 / `rate`), and at most a `frame`"),
+    ("v", "step: 0.05", "datasets.v: `step` is at least one sample (1 / `rate`), and at most a `frame`"),
+    ("v", "bands: 100", "datasets.v: `bands`: more than the 80 frequencies that a frame tells apart"),
 ]
 
 

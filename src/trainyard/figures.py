@@ -88,7 +88,7 @@ def confusion(target: Array, classes_answered: Array, classes: Sequence[str]) ->
 
 
 def words(said: Array, answer: Array, most: int = 24) -> Figure:
-    """Words said (rows) and heard (columns), the most frequent and those in errors; `-` where there is none."""
+    """Words said (rows) and heard (columns), the most frequent and those in errors."""
     import jiwer
 
     pairs: Counter[tuple[str, str]] = Counter()
@@ -97,10 +97,10 @@ def words(said: Array, answer: Array, most: int = 24) -> Figure:
         for chunk in chunks:
             true = spoken[chunk.ref_start_idx : chunk.ref_end_idx]
             told = understood[chunk.hyp_start_idx : chunk.hyp_end_idx]
-            pairs.update(zip_longest(true, told, fillvalue="-"))
+            pairs.update(zip_longest(true, told, fillvalue=""))
     weights: Counter[str] = Counter()
     for pair, count in pairs.items():
-        for word in set(pair) - {"-"}:
+        for word in set(pair) - {""}:
             weights[word] += count if pair[0] == pair[1] else 1000 * count  # words in errors come first
     kept = sorted(word for word, _ in weights.most_common(most))
     place = {word: number for number, word in enumerate(kept)}

@@ -352,6 +352,25 @@ class Speech(Dataset):
     step: Positive = 0.01
     """Seconds from one frame to the next."""
 
+    @model_validator(mode="after")
+    def _columns_of_their_own(self) -> "Speech":
+        for column in (self.group, self.split.given):
+            if column in ("file", "transcript", "row", "rate", "channels", "seconds", "loudest", "sha256"):
+                message = "column `{column}` has a name that the manifest needs; rename it"
+                raise PydanticCustomError("roles", message, {"column": column})
+        if self.group is not None and self.group == self.split.given:
+            raise PydanticCustomError("roles", "column `{column}` is named twice", {"column": self.group})
+        return self
+
+    @model_validator(mode="after")
+    def _frames_hold_sound(self) -> "Speech":
+        if not 1 <= self.step * self.rate <= self.frame * self.rate:
+            raise PydanticCustomError("frames", "`step` is at least one sample (1 / `rate`), and at most a `frame`")
+        if self.bands > self.frame * self.rate / 2:
+            message = "`bands`: more than the {count} frequencies that a frame tells apart"
+            raise PydanticCustomError("frames", message, {"count": int(self.frame * self.rate / 2)})
+        return self
+
 
 AnyDataset = Annotated[Tables | Images | Series | Text | Speech, Field(discriminator="kind")]
 
@@ -504,9 +523,9 @@ class Disturb(Spec):
     pitch: Share = 0.0
     """Greatest shift of all bands, as a share of them: another voice."""
     bands: Share = 0.0
-    """Share of the bands that are left out."""
+    """Share of the bands that are dropped, each for the whole recording."""
     frames: Share = 0.0
-    """Share of the frames that are left out."""
+    """Share of the frames that are dropped."""
     noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of noise; that of a band over the training split is 1."""
 
@@ -549,6 +568,14 @@ class RNN(Model):
     """Speech: readings that are followed side by side where letters are told from probabilities; 1 is greedy."""
     words: Literal["any", "known"] = "any"
     """Speech: known: the model hears words of the training transcripts alone; it takes a beam, of 16 say."""
+
+    @model_validator(mode="after")
+    def _knobs_that_need_another(self) -> "RNN":
+        if self.words == "known" and self.beam == 1:
+            raise PydanticCustomError("words", "`words: known` takes a beam (`beam: 16`, say)")
+        if self.stride > 1 and not self.filters:
+            raise PydanticCustomError("stride", "`stride` is that of the last convolution, and `filters` names none")
+        return self
 
 
 class Backbone(Spec):
@@ -702,6 +729,8 @@ class Params(Spec):
             yield f"{where}.class_weight: `{model.dataset}` has no classes (objective {dataset.objective})"
         elif dataset.objective == "transcription" and model.metrics:
             yield f"{where}.metrics: no Keras metric is one of transcripts; `evaluate` measures word and letter errors"
+        elif dataset.objective != "transcription" and (knob := _spoken(model)):
+            yield f"{where}.{knob}: of speech alone (`{model.dataset}` is of kind {dataset.kind})"
         elif model.loss is not None and model.loss not in (fit := LOSSES[dataset.objective]):
             yield f"{where}.loss: `{model.loss}` does not fit objective {dataset.objective}; {nearest(model.loss, fit)}"
         if name not in self.evaluate:
@@ -713,6 +742,13 @@ class Params(Spec):
             for metric in self.evaluate[name].floor:
                 if metric not in measured:
                     yield f"evaluate.{name}.floor.{metric}: not a metric of {objective}; {nearest(metric, measured)}"
+
+
+def _spoken(model: Model) -> str:
+    """A knob that is of speech alone and has another value than by default; nothing where there is none."""
+    fields = type(model).model_fields
+    knobs = [knob for knob in ("beam", "disturb", "words") if knob in fields]
+    return next((knob for knob in knobs if getattr(model, knob) != fields[knob].default), "")
 
 
 def _named(what: str, name: str, blocks: dict[str, Block]) -> Block:

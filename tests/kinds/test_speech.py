@@ -58,7 +58,6 @@ def test_the_manifest_has_a_row_a_recording(here):
     first = manifest.iloc[0]
     assert first[["row", "rate", "channels", "seconds"]].tolist() == [2, 8000, 1, 0.5]
     assert first["loudest"] == pytest.approx(20 * np.log10(0.5), abs=0.01)
-    assert first["clipped"] == 0
     assert speech.contents(spec(), manifest).is_unique
 
 
@@ -134,6 +133,7 @@ def test_the_alphabet_is_sorted_and_may_be_given(here):
         (["00.wav,yes"], {"rate": 16_000}, "calls/00.wav: 8000 samples a second (expected 16000 or more"),
         (["00.wav,yes"], {"longest": 0.2}, "(at most 0.2: cut it, or raise `longest`)"),
         (["00.wav,yes"], {"group": "speaker"}, "no column `speaker`"),
+        (["./00.wav,yes", "00.wav,no"], {}, "calls/transcripts.csv:3: column `file`: '00.wav' has a transcript in row"),
     ],
 )
 def test_transcripts_that_are_refused(here, refusal, rows, knobs, told):
@@ -155,6 +155,7 @@ def test_transcripts_that_are_refused(here, refusal, rows, knobs, told):
         (encoded(tone(), format="AIFF"), "holds AIFF (expected WAV, FLAC or OGG)"),
         (encoded(np.full((4000, 1), np.nan), subtype="FLOAT"), "broken recording"),
         (encoded(tone(40)), "40 s (at most 30: cut it"),
+        (encoded(tone(), rate=2_000_000_011), "2000000011 samples a second (at most 192000)"),
     ],
 )
 def test_recordings_that_are_refused(here, refusal, content, told):
@@ -195,6 +196,29 @@ def test_silence_does_not_pass_validation(here, loud, silent):
     result = validation.check("calls", spec(), speech.manifest(spec()))
     failed = [(outcome.check.column, list(outcome.faults.index)) for outcome in result.failed]
     assert failed == ([("loudest", ["03.wav"])] if silent else [])
+
+
+def test_two_channels_that_take_each_other_out_are_silence(here):
+    CALLS.mkdir()
+    soundfile.write(CALLS / "00.wav", tone(channels=2) * [1, -1], 8000)
+    write(["file,transcript", "./00.wav,yes"])
+    assert speech.manifest(spec())["loudest"]["00.wav"] < speech.SILENCE
+
+
+def test_a_speaker_who_is_not_named_is_refused(here, refusal):
+    rows = calls()
+    rows[7] = rows[7].rsplit(",", 1)[0] + ","
+    write(rows)
+    told = "calls/transcripts.csv:8: column `voice`: is empty; 1 such row(s)"
+    assert refusal(lambda: speech.manifest(spec(group="voice"))) == told
+
+
+def test_a_letter_is_the_same_in_both_its_spellings(here):
+    calls(4)
+    write(["file,transcript", "00.wav,caf\u00e9", "01.wav,CAFE\u0301", "02.wav,face", "03.wav,fa\u00e7ade"])
+    manifest = speech.manifest(spec(alphabet="acdefe\u0301\u00e7"))
+    assert manifest["transcript"].nunique() == 3
+    assert speech.facts(spec(), manifest)["classes"] == sorted("acdef\u00e9\u00e7")
 
 
 def test_a_letter_that_training_never_hears_is_refused(here, refusal):
@@ -357,6 +381,14 @@ def test_confused_words_stand_in_the_matrix():
     counts = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
     assert counts[names.index("too"), names.index("two")] == "1"
     assert counts[names.index("four"), names.index("four")] == "1"
+
+
+def test_a_dash_may_be_a_word():
+    figure = figures.words(np.array(["-", "well - yes"]), np.array(["-", "well yes"]))
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    counts = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert counts[names.index("-"), names.index("-")] == "1"
+    assert counts[names.index("other or none"), names.index("-")] == "1"
 
 
 def test_word_error_is_jiwers():

@@ -25,6 +25,25 @@ def test_what_comes_after_the_last_token_is_not_seen(cell, knobs, pooling):
     assert np.isfinite(answer).all()  # of no token too
 
 
+@pytest.mark.parametrize("activation", ["relu", "selu", "linear"])
+def test_the_greatest_state_is_no_padding_whatever_the_activation(activation):
+    model = core(cell="simple", pooling="max", activation=activation)
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.SimpleRNN))
+    weights = layer.get_weights()
+    layer.set_weights([*weights[:-1], weights[-1] - 3])
+    np.testing.assert_allclose(np.asarray(model(TOKENS[:1])), np.asarray(model(TOKENS[:1, :3])), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["last", "max"])
+def test_convolutions_do_not_see_padding(pooling):
+    model = core(pooling=pooling, filters=[3, 5], kernel=[2, 3], bidirectional=True)
+    rng = np.random.default_rng(9)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    np.testing.assert_allclose(np.asarray(model(TOKENS[:1])), np.asarray(model(TOKENS[:1, :3])), atol=1e-6)
+
+
 def test_the_greatest_state_is_that_of_any_step():
     states = core(pooling="max", cell="gru")
     layer = next(layer for layer in states.layers if isinstance(layer, keras.layers.GRU))

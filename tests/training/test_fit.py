@@ -1,12 +1,16 @@
 """The fit: the steps it makes, what it keeps, what it refuses."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from contracts.samples import prepared
 
 from trainyard.errors import BadInput, TrainingFailed
-from trainyard.params import MLP, EarlyStopping, Optimizer
+from trainyard.kinds import Examples
+from trainyard.params import MLP, RNN, EarlyStopping, Optimizer
 from trainyard.training import fit
 
 
@@ -74,6 +78,24 @@ def test_recordings_of_alike_lengths_are_learnt_together_and_cut():
     assert len(set(orders)) == 3
     assert len({batches[i][0].shape[1] for i in range(len(batches))}) <= 4
     assert sum(batches[i][0].size for i in range(len(batches))) < 0.7 * x.size
+
+
+def test_recordings_too_short_for_their_transcripts_are_refused():
+    examples = Examples({}, np.array(["no", "all"]), pd.DataFrame(index=["a.wav", "b.wav"]))
+    frames = np.zeros((2, 9, 4), np.float32)
+    frames[0, :8], frames[1, :7] = 1, 1
+    letters = np.array([[1, 2, 0], [3, 4, 4]])
+
+    def ask(**knobs):
+        spec = RNN(family="rnn", dataset="d", filters=[2], **knobs)
+        return fit._lengths(spec, Path("calls"), examples, frames, letters)
+
+    assert ask(stride=2).tolist() == [8, 7]  # "all" takes four: a blank divides its two l
+    with pytest.raises(BadInput, match=r"^calls/b\.wav: 3 steps for 3 letters; 1 such recording\(s\) \(lower the"):
+        ask(stride=3)
+    frames[1] = 0
+    with pytest.raises(BadInput, match="0 steps"):
+        ask()
 
 
 def test_the_weights_of_the_best_epoch_are_kept(tables):

@@ -32,13 +32,13 @@ def read(path: Path, delimiter: str, names: list[str] | None = None, *, quoting:
             if not cells:
                 continue
             if len(cells) != len(header):
-                told = ("as named" if names else "as in the header") + _other(delimiter, header[0])
+                told = ("as named" if names else "as in the header") + _other(delimiter, _text(path).partition("\n")[0])
                 raise BadInput(f"{path}:{reader.line_num}: {len(cells)} cells (expected {len(header)}, {told})")
             lines.append(reader.line_num)
             rows.append(cells)
     except csv.Error as error:
         first = _text(path).partition("\n")[0]
-        hint = _other(delimiter, first) if delimiter not in first else ""
+        hint = _other(delimiter, first)
         if str(error) == "unexpected end of data":
             hint = "; a quotation mark is not closed (mend it, or say `quoting: false` of a text)"
         raise BadInput(f"{path}:{reader.line_num}: {error}{hint}") from None
@@ -64,8 +64,8 @@ def require(path: Path, table: pd.DataFrame, columns: Iterable[str], delimiter: 
 
 
 def _other(delimiter: str, header: str) -> str:
-    """A hint, where another delimiter seems to divide a header of one column."""
-    found = next((mark for mark in ";\t|," if mark != delimiter and mark in header), None)
+    """A hint, where another delimiter seems to divide a first line of one column."""
+    found = next((mark for mark in ";\t|," if mark in header), None) if delimiter not in header else None
     return f"; delimiter {found!r}?" if found else ""
 
 

@@ -7,6 +7,7 @@ them are sound; answers are text.
 import hashlib
 import io
 import logging
+import unicodedata
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ TRANSCRIPTS = "transcripts.csv"
 SUFFIXES = {".wav", ".flac", ".ogg"}
 FORMATS = {"WAV", "WAVEX", "FLAC", "OGG"}
 MOST_CHANNELS = 32
+MOST_RATE = 192_000
 SILENCE = -60
 """Decibels below full scale: a recording that is nowhere louder holds no speech."""
 QUIET = 1e-4
@@ -61,8 +63,8 @@ class Clips:
 def manifest(spec: Speech) -> pd.DataFrame:
     """One row a recording: transcript, group, row of transcripts.csv, rate, channels, seconds, loudest, hash.
 
-    Indexed by the path below the folder; transcripts are in small letters, with single spaces. `loudest` is in
-    decibels of full scale. Raises BadInput.
+    Indexed by the path below the folder; transcripts are in small letters (NFC), with single spaces. `loudest` is that
+    of all channels' mean, in decibels of full scale. Raises BadInput.
     """
     root, path = Path(spec.path), Path(spec.path) / TRANSCRIPTS
     if not root.is_dir():
@@ -71,6 +73,10 @@ def manifest(spec: Speech) -> pd.DataFrame:
     cells = delimited.read(path, ",")
     asked = [column for column in (spec.group, spec.split.given) if column]
     delimited.require(path, cells, ["file", "transcript", *asked], ",")
+    if spec.group and (missed := cells[spec.group].str.strip() == "").any():
+        told = f"is empty; {missed.sum()} such row(s)"
+        raise BadInput(f"{path}:{delimited.first(missed)}: column `{spec.group}`: {told}")
+    cells["file"] = cells["file"].map(lambda name: Path(name).as_posix())  # ./a.wav is a.wav
     rows = [_describe(spec, path, row, cells.loc[row]) for row in cells.index]
     _refuse_untold(root, path, cells["file"])
     table = pd.DataFrame(rows).set_index("example")
@@ -117,7 +123,7 @@ def groups(spec: Speech, manifest: pd.DataFrame) -> pd.Series | None:
 
 def facts(spec: Speech, manifest: pd.DataFrame) -> dict[str, Any]:
     """The alphabet, sorted, as `classes`."""
-    letters = sorted(set(spec.alphabet or "".join(manifest["transcript"])))
+    letters = sorted(set(_letters(spec.alphabet or "".join(manifest["transcript"]))))
     reason = "as params say" if spec.alphabet else "those of the transcripts"
     log.info("%s: alphabet of %d letters, %s: %s", spec.path, len(letters), reason, "".join(letters))
     for _, alike in manifest.groupby(["rate", "channels"]):
@@ -244,12 +250,12 @@ def _refuse_untold(root: Path, path: Path, named: pd.Series) -> None:
 
 
 def _describe(spec: Speech, path: Path, row: Any, cells: pd.Series) -> dict[str, Any]:
-    where, said = f"{path}:{row}", " ".join(cells["transcript"].lower().split())
+    where, said = f"{path}:{row}", " ".join(_letters(cells["transcript"]).split())
     if not said:
         raise BadInput(
             f"{where}: column `transcript`: is empty (a recording without speech teaches nothing; remove it)"
         )
-    if spec.alphabet and (strange := sorted(set(said) - set(spec.alphabet))):
+    if spec.alphabet and (strange := sorted(set(said) - set(_letters(spec.alphabet)))):
         raise BadInput(f"{where}: column `transcript`: letter {strange[0]!r} is not in `alphabet` ({spec.alphabet!r})")
     if not said.isprintable():
         raise BadInput(f"{where}: column `transcript`: control characters in {said!r}")
@@ -265,7 +271,7 @@ def _describe(spec: Speech, path: Path, row: Any, cells: pd.Series) -> dict[str,
     steps, needed = int(seconds / spec.step), len(said) + sum(a == b for a, b in pairwise(said))
     if steps < needed:
         raise BadInput(f"{where}: {name!r} has {seconds:.2f} s, too few for a transcript of {len(said)} letters")
-    loudest = float(np.abs(sound).max())
+    loudest = float(np.abs(sound.mean(axis=1)).max())
     return {
         "example": Path(name).as_posix(),
         "transcript": said,
@@ -274,9 +280,13 @@ def _describe(spec: Speech, path: Path, row: Any, cells: pd.Series) -> dict[str,
         "channels": float(sound.shape[1]),
         "seconds": seconds,
         "loudest": 20 * np.log10(max(loudest, 1e-6)),
-        "clipped": float((np.abs(sound) >= 0.999).mean()),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
+
+
+def _letters(text: str) -> str:
+    """Small letters, each of them one character where Unicode has it."""
+    return unicodedata.normalize("NFC", text).lower()
 
 
 def _refuse_unlike(spec: Speech, table: pd.DataFrame) -> None:
@@ -301,6 +311,8 @@ def _opened(spec: Speech, content: bytes, where: str) -> tuple[Array, int]:
                 raise BadInput(f"{where}: holds {file.format} (expected WAV, FLAC or OGG)")
             if not 1 <= file.channels <= MOST_CHANNELS:
                 raise BadInput(f"{where}: {file.channels} channels (at most {MOST_CHANNELS})")
+            if file.samplerate > MOST_RATE:
+                raise BadInput(f"{where}: {file.samplerate} samples a second (at most {MOST_RATE})")
             if file.samplerate < spec.rate:
                 raise BadInput(
                     f"{where}: {file.samplerate} samples a second (expected {spec.rate} or more: see `rate`)"

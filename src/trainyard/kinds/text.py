@@ -88,7 +88,7 @@ def expectations(spec: Text, manifest: pd.DataFrame) -> list[Expectation]:
 
 
 def split(spec: Text, manifest: pd.DataFrame, seed: int) -> pd.Series:
-    """Stratified by class; groups, and texts that are alike, stay together."""
+    """Stratified by class; groups stay together, or without them texts that are alike."""
     given = manifest[spec.split.given] if spec.split.given else None
     together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
     return splits.draw(manifest[spec.target], together, same, shares.validation, shares.test, given, seed, spec.path)
@@ -149,14 +149,14 @@ def preprocessing(spec: Text, facts: Mapping[str, Any], train: Examples) -> Prep
     how: dict[str, Any] = {"standardize": "lower", "split": "character"}
     if spec.tokens == "words":
         how = {"standardize": "lower_and_strip_punctuation", "split": "whitespace"}
-    counter = layers.TextVectorization(max_tokens=spec.vocabulary + 2, **how)
+    counter = layers.TextVectorization(max_tokens=spec.vocabulary + 2, ragged=True, **how)
     counter.adapt(_batches(train.raw["text"]))
     vocabulary = counter.get_vocabulary(include_special_tokens=False)
     if not vocabulary:
         raise BadInput(f"{spec.path}: no training text has a word")
     length = spec.length
     if length is None:
-        lengths = [np.count_nonzero(counter(batch), axis=1) for batch in _batches(train.raw["text"])]
+        lengths = [counter(batch).row_lengths() for batch in _batches(train.raw["text"])]
         length = max(int(np.quantile(np.concatenate(lengths), READ_WHOLE, method="higher")), 1)
         why = f"enough for {READ_WHOLE:.0%} of the training texts"
         log.info("%s: the first %d %s are read, %s", spec.path, length, spec.tokens, why)

@@ -27,7 +27,11 @@ def augmentation(spec: Augment, shape: tuple[int, ...]) -> keras.Sequential:
 
 
 def disturbance(spec: Disturb, shape: tuple[int, ...]) -> keras.Sequential:
-    """Layers on spectrograms `[n, frames, bands]`, float32, mean 0 and variance 1 (SpecAugment; Park et al., 2019)."""
+    """Layers on spectrograms `[n, frames, bands]`, float32, mean 0 and variance 1.
+
+    In the manner of SpecAugment (Park et al., 2019), with dropout of single bands and frames in place of runs of them;
+    as dropout does, what stays is scaled up.
+    """
     bands = shape[-1]
     steps: list[keras.Layer] = []
     if spec.pitch:

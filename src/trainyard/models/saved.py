@@ -1,6 +1,7 @@
 """Saved models: `.keras` files, the same bytes for the same weights, checked when they are written and when loaded."""
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import keras
 
 Array = NDArray[Any]
+
+MOST_BYTES = 2**25
+"""Of raw values in a batch: a spectrogram takes ten times that of its recording."""
 
 
 def save(model: "keras.Model", path: Path, sample: Mapping[str, Any]) -> str:
@@ -53,13 +57,19 @@ def predict(model: "keras.Model", raw: Mapping[str, Any], batch_size: int = 256)
     """What the model gives for raw values; batch by batch, so that what lies on the disk stays there."""
     import keras
 
-    count = len(next(iter(raw.values())))
+    count, batch_size = len(next(iter(raw.values()))), at_once(raw, batch_size)
     none = (0, *(side or 0 for side in model.output_shape[1:]))
     found = []
     for start in range(0, count, batch_size):
         batch = {name: keras.ops.convert_to_tensor(values[start : start + batch_size]) for name, values in raw.items()}
         found.append(keras.ops.convert_to_numpy(model(batch, training=False)))
     return np.concatenate(found) if found else np.zeros(none, np.float32)
+
+
+def at_once(raw: Mapping[str, Any], most: int) -> int:
+    """How many rows to take from the disk together: `most`, or fewer where their values fill `MOST_BYTES`."""
+    row = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in raw.values())
+    return max(1, min(most, MOST_BYTES // max(row, 1)))
 
 
 def answers(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, Any]) -> Array:

@@ -18,9 +18,11 @@ Array = NDArray[Any]
 Floats = NDArray[np.floating]
 
 MOST_ROWS = 5000
-"""Training examples that a classical classifier of images takes at most: more change little and take minutes."""
+"""Training images or recordings that a classical method takes at most: more change little and take minutes."""
+MOST_TEXTS = 20_000
+"""Training texts that it takes at most."""
 MOST_PIECES = 200_000
-"""Pieces of words that a classical classifier of texts tells apart at most, so that memory stays bounded."""
+"""Pieces of words that a classical classifier of texts tells apart at most, the most frequent ones."""
 FITTED_ROWS = 2000
 """Rows of a series that exponential smoothing is fitted on at most: what is older says little, and takes minutes."""
 
@@ -70,15 +72,20 @@ def of_images(objective: Objective, images: Any, target: Array, asked: Any) -> B
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    order = np.random.default_rng(0).permutation(len(images))
-    one_each = order[np.unique(target[order], return_index=True)[1]]  # else a rare class would have no probability
-    picks = np.union1d(one_each, order[:MOST_ROWS])
+    picks = _some(target, MOST_ROWS)
     # stronger regularisation than the default: there are more pixels than images
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 200 steps are enough for a baseline, converged or not
         model.fit(_pooled(images[picks]), target[picks])
     return Baseline("linear model on pixels", _probabilities(objective, model.predict_proba(_pooled(asked[:]))))
+
+
+def _some(target: Array, most: int) -> Array:
+    """Rows, `most` at most and one of each class at least, or a rare one would have no probability; ascending."""
+    order = np.random.default_rng(0).permutation(len(target))
+    one_each = order[np.unique(target[order], return_index=True)[1]]
+    return np.union1d(one_each, order[:most])
 
 
 def of_recordings(clips: Sequence[Floats], said: Array, asked: Sequence[Floats], rate: int) -> Baseline:
@@ -88,9 +95,10 @@ def of_recordings(clips: Sequence[Floats], said: Array, asked: Sequence[Floats],
     """
     from sklearn.neighbors import NearestNeighbors
 
-    known = NearestNeighbors(n_neighbors=1, metric="cosine").fit(_stretched(clips, rate))
+    picks = np.sort(np.random.default_rng(0).permutation(len(clips))[:MOST_ROWS])
+    known = NearestNeighbors(n_neighbors=1, metric="cosine").fit(_stretched([clips[pick] for pick in picks], rate))
     nearest = known.kneighbors(_stretched(asked, rate), return_distance=False)[:, 0]
-    return Baseline("nearest recording", said[nearest].astype(object))
+    return Baseline("nearest recording", said[picks][nearest].astype(object))
 
 
 def _stretched(clips: Sequence[Floats], rate: int, frames: int = 32) -> Floats:
@@ -115,7 +123,9 @@ def of_texts(objective: Objective, texts: Array, target: Array, asked: Array) ->
 
     pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, max_features=MOST_PIECES)
     # weaker regularisation than the default: rows of TF-IDF are short
-    model = make_pipeline(pieces, LogisticRegression(C=100, max_iter=1000)).fit(texts, target)
+    model = make_pipeline(pieces, LogisticRegression(C=100, max_iter=1000))
+    picks = _some(target, MOST_TEXTS)
+    model.fit(texts[picks], target[picks])
     return Baseline("n-gram logistic regression", _probabilities(objective, model.predict_proba(asked)))
 
 

@@ -19,8 +19,8 @@ from trainyard import kinds, models
 from trainyard.errors import BadInput, TrainingFailed
 from trainyard.kinds import Examples, Prepared, Preprocessing
 from trainyard.models import Features, ctc
-from trainyard.models.saved import predict
-from trainyard.params import Model, Optimizer, Schedule
+from trainyard.models.saved import at_once, predict
+from trainyard.params import RNN, Model, Optimizer, Schedule
 
 Array = NDArray[Any]
 Pair = tuple[Any, Array]
@@ -118,18 +118,18 @@ def train(
     return preprocessing.join(core), history
 
 
-def _lengths(spec: Model, part: Examples, frames: Any, letters: Array) -> Array:
+def _lengths(spec: Model, folder: Path, part: Examples, frames: Any, letters: Array) -> Array:
     """How many frames `[n, frames, bands]` of each recording are not the padding at its end.
 
     Raises BadInput for a recording with fewer steps than its transcript takes: no loss is defined for it.
     """
     lengths = np.array([np.flatnonzero(np.any(rows, axis=-1)).max(initial=-1) + 1 for rows in frames])
-    steps = -(-lengths // getattr(spec, "stride", 1))
+    steps = -(-lengths // spec.stride) if isinstance(spec, RNN) else lengths
     if (short := np.flatnonzero(steps < ctc.needed(letters))).size:
         told = f"{steps[short[0]]} steps for {np.count_nonzero(letters[short[0]])} letters"
         raise BadInput(
-            f"{part.rows.index[short[0]]}: {told}; {short.size} such recording(s) (lower the model's `stride` or the "
-            "dataset's `step`, or mend the transcript)"
+            f"{folder / part.rows.index[short[0]]}: {told}; {short.size} such recording(s) (lower the model's `stride` "
+            "or the dataset's `step`, or mend the transcript)"
         )
     return lengths
 
@@ -163,7 +163,7 @@ def fit(
     lengths: list[Array | None] = [None, None]
     if data.objective.name == "transcription":
         parts = ((data.train, training), (data.validation, validation))
-        lengths = [_lengths(spec, part, *pair) for part, pair in parts]
+        lengths = [_lengths(spec, Path(data.spec.path), part, *pair) for part, pair in parts]
     batches = Batches(*training, spec.batch_size, seed, lengths[0])
     watch = Watch(batches, first, epochs, on_epoch)
     try:
@@ -253,10 +253,10 @@ def _class_weight(spec: Model, data: Prepared) -> dict[int, float] | None:
 
 
 def _features(model: keras.Model, part: Examples, path: Path) -> Any:
-    stored = None
-    for start in range(0, len(part), 1024):
-        chunk = predict(model, {name: values[start : start + 1024] for name, values in part.raw.items()}, 1024)
+    stored, rows = None, at_once(part.raw, 1024)
+    for start in range(0, len(part), rows):
+        chunk = predict(model, {name: values[start : start + rows] for name, values in part.raw.items()}, rows)
         if stored is None:
             stored = np.lib.format.open_memmap(path, "w+", chunk.dtype, (len(part), *chunk.shape[1:]))
-        stored[start : start + 1024] = chunk
+        stored[start : start + rows] = chunk
     return stored

@@ -10,7 +10,7 @@ import pandas as pd
 from trainyard import files
 from trainyard.kinds import Prepared
 from trainyard.models import saved
-from trainyard.params import Model
+from trainyard.params import RNN, Model
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +38,7 @@ def write(
 
 def about(spec: Model, data: Prepared) -> dict[str, Any]:
     """What one must know to ask a model: its data, its params, and the words that it knows where it hears no others."""
+    known = isinstance(spec, RNN) and spec.words == "known"
     return {
         "family": spec.family,  # type: ignore[attr-defined]  # every family's block has one
         "dataset": data.name,
@@ -47,5 +48,5 @@ def about(spec: Model, data: Prepared) -> dict[str, Any]:
         "facts": dict(data.facts),
         "spec": data.spec.model_dump(mode="json"),
         "params": spec.model_dump(mode="json"),
-        "words": sorted(set(" ".join(data.train.target).split())) if getattr(spec, "words", "any") == "known" else None,
+        "words": sorted(set(" ".join(data.train.target).split())) if known else None,
     }
