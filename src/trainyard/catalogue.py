@@ -471,7 +471,9 @@ CATALOGUE = {
         ),
         convert=_spoken_digits,
         dataset="kind: speech, path: PATH, group: speaker",
-        model="family: rnn, filters: [64], units: [64], bidirectional: true, epochs: 30",
+        model="family: rnn, filters: [64, 128], stride: 2, cell: gru, units: [128], bidirectional: true, "
+        "dropout: 0.4, head_dropout: 0.3, disturb: {pitch: 0.08, bands: 0.15, frames: 0.1, noise: 0.7}, "
+        "optimizer: {learning_rate: 0.002}, epochs: 30, words: known, beam: 16",
     ),
     "sms_spam": Entry(
         about="SMS Spam Collection: 5,574 English text messages, ham or spam",
@@ -486,7 +488,9 @@ CATALOGUE = {
         convert=_sms_spam,
         dataset="kind: text, path: PATH/messages.tsv, objective: binary, text: text, target: label, positive: spam, "
         'delimiter: "\\t", quoting: false',
-        model="family: rnn, cell: gru, epochs: 10",
+        model="family: rnn, embedding: 128, filters: [128], kernel: [1, 2, 3, 4], cell: gru, units: [64], "
+        "bidirectional: true, pooling: max, head_dropout: 0.5, optimizer: {name: adamw, weight_decay: 0.02, "
+        "learning_rate: 0.001}, epochs: 20, early_stopping: {patience: 4}",
     ),
     "jena_climate": Entry(
         about="weather of Jena, 14 columns, every 10 minutes from 2009 to 2016",

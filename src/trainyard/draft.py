@@ -33,11 +33,13 @@ log = logging.getLogger(__name__)
 MODELS = {
     "tables": "family: mlp, epochs: 60, early_stopping: {patience: 10}",
     "series": "family: rnn, cell: gru, units: [48], epochs: 30, early_stopping: {patience: 5}",
-    "text": "family: rnn, cell: gru, units: [32], bidirectional: true, pooling: max, head_dropout: 0.5, "
-    "optimizer: {learning_rate: 0.002}, epochs: 12, early_stopping: {patience: 3}",
+    "text": "family: rnn, embedding: 128, filters: [128], kernel: [1, 2, 3, 4], cell: gru, units: [64], "
+    "bidirectional: true, pooling: max, head_dropout: 0.5, optimizer: {name: adamw, weight_decay: 0.02, "
+    "learning_rate: 0.001}, epochs: 20, early_stopping: {patience: 4}, batch_size: 32",
     "speech": "family: rnn, filters: [64, 128], stride: 2, cell: gru, units: [128], bidirectional: true, "
-    "dropout: 0.4, head_dropout: 0.3, disturb: {pitch: 0.2, bands: 0.2, frames: 0.15, noise: 0.7}, "
-    "optimizer: {learning_rate: 0.002}, epochs: 40, early_stopping: {patience: 6}, batch_size: 16",
+    "dropout: 0.4, head_dropout: 0.3, disturb: {pitch: 0.08, bands: 0.15, frames: 0.1, noise: 0.7}, "
+    "optimizer: {name: adamw, weight_decay: 0.02, learning_rate: 0.002}, epochs: 40, early_stopping: {patience: 6}, "
+    "batch_size: 16",
     "photos": "family: mobilenet, backbone: {version: v1, width: 0.25, resolution: 128, weights: auto}, "
     "augment: {flip: horizontal, rotate: 0.05, shift: 0.1, zoom: 0.1}, dropout: 0.3, epochs: 20, "
     "thaw: {layers: 12, epochs: 6, learning_rate: 0.0001}",

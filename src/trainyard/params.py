@@ -308,7 +308,8 @@ class Text(Dataset):
     length: Count | None = None
     """Tokens that the model reads of a text, from its beginning; by default enough for 99% of the training texts."""
     similar: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Share of common three-letter pieces (Jaccard) from which on two texts count as the same and stay in one split."""
+    """Share of common three-letter pieces (Jaccard) from which on two texts count as the same.
+    Without a `group` they stay in one split."""
 
     @property
     def label(self) -> str:  # type: ignore[override]  # a class constant elsewhere, the user's choice here
