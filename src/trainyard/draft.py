@@ -247,7 +247,7 @@ def _speech(path: Path) -> Draft:
     draft.reasons.append(f"kind speech: there is a {speech.TRANSCRIPTS}")
     sheet = Sheet(path, delimited.read(path / speech.TRANSCRIPTS, ","), {}, True, ["", "NA"], [])
     _choose_group(draft, sheet, sheet.columns, least=3)
-    look = draft.spec(rate=1000, mixed=True, longest=1e6)
+    look = draft.spec(rate=1000, bands=8, mixed=True, longest=1e6)
     manifest = kinds.of(look).manifest(look)
     if (least := int(manifest["rate"].min())) < 8000:
         draft.choose(f"rate {least}: some recordings have no more samples a second", rate=least)
