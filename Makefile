@@ -32,10 +32,12 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help repro ui bench test test-slow test-all check format lock
+.PHONY: help setup repro ui bench test test-slow test-all check format lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(ready) ## Install what all the rest needs, in .venv
 
 repro: $(ready) ## Run the whole line: what has not changed is not run again
 	@if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then dvc config --local core.no_scm true; \

@@ -115,8 +115,8 @@ def test_grades_are_a_regression_whatever_the_delimiter(drafted):
         "kind tables: 3 of 3 columns are numbers, and there is neither a series nor free text",
         "delimiter ';': it cuts all rows into 3 cells",
         "target `quality`: by its name",
-        "objective regression: 6 whole numbers with an order, by the name (if not: multiclass)",
-        "3 expectation(s), ranges wide around the values that are there, lists of just those: mend them",
+        "objective regression: 6 whole numbers with an order, by the name (or multiclass, with no `between` expected)",
+        "3 expectation(s), ranges wide around what is there, lists of just that: adjust them",
     ]
     assert told[-1].startswith("params.yaml: added datasets.wine-quality-red, train.wine-quality-red and evaluate.")
 
@@ -602,6 +602,11 @@ REFUSED = {
         table(text="a\tb\tclass\n" + "".join(f"{i}.5\t{chr(34) * (i == 5)}x\t{i % 2}\n" for i in range(40))),
         ["d.csv"],
         "d.csv: quotation marks do not come in pairs around cells (in tables they must: take them out",
+    ),
+    "what holds a set": (
+        lambda: (recording(Path("d/calls/yes_anna_1.wav")), table("d/calls/transcripts.csv", "file,transcript\n")()),
+        ["d"],
+        "d: no set, but what holds one (name that folder: d/calls)",
     ),
     "names of one word": (
         lambda: [recording(Path(f"d/take_anna_{i}.wav"), seed=i) for i in range(12)],

@@ -170,7 +170,7 @@ def _downloaded(source: Source, folder: Path) -> Path:
     if (found := files.sha256(whole)) != source.sha256:
         told = f"{whole.stat().st_size} bytes with SHA-256 {found}, published are {source.size} with {source.sha256}"
         whole.unlink()
-        raise BadInput(f"{address}: {told} (deleted; fetch again, and if it stays so, the file has changed there)")
+        raise BadInput(f"{address}: {told} (copy deleted; fetch again, and if it stays so, the file there is another)")
     log.info("%s: %d bytes, as published", address, source.size)
     return whole
 
@@ -195,7 +195,8 @@ def _receive(address: str, part: Path, size: int) -> None:
         except OSError as error:  # as all errors of requests are
             if error.errno is not None:  # the disk, not the network
                 raise
-            told = str(error).partition("\n")[0][:200]
+            cause = re.search(r"Caused by (\w+)", str(error))  # a name in a long tale
+            told = cause[1] if cause else str(error).partition("\n")[0][:200]
         if (there := part.stat().st_size) >= size:
             return
         told = f"{address}: {told}, after {there} of {size} bytes"

@@ -25,7 +25,7 @@ from trainyard import files, kinds, params
 from trainyard.catalogue import DIGITS
 from trainyard.errors import BadInput
 from trainyard.kinds import delimited, images, speech
-from trainyard.params import PARAMS_FILE, AnyDataset, Params
+from trainyard.params import PARAMS_FILE, AnyDataset, Dataset, Params
 from trainyard.quality import leaks, splits
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _complete(draft: Draft, seed: int) -> int:
     columns = shown.get(spec.kind, [column for column in map(str, manifest) if column not in ("time", "row")])
     suite = [expected for column in columns if (expected := _expected(manifest[column]))][:MOST_EXPECTED]
     draft.choose(
-        f"{len(suite)} expectation(s), ranges wide around the values that are there, lists of just those: mend them",
+        f"{len(suite)} expectation(s), ranges wide around what is there, lists of just that: adjust them",
         expect=suite,
     )
     return int((parts == splits.TRAIN).sum())
@@ -270,6 +270,8 @@ def _transcribed(path: Path) -> Iterator[list[str]]:
     """
     target, rows = path / speech.TRANSCRIPTS, []
     found = sorted(path.rglob("*")) if path.is_dir() and not target.exists() else []
+    if sets := [file.parent for file in found if file.name == target.name]:
+        raise BadInput(f"{path}: no set, but what holds one (name that folder: {sets[0]})")
     for file in (file for file in found if file.suffix.lower() in speech.SUFFIXES):
         said = re.fullmatch(r"(\d|[^\W\d_]+)_([^_]+)_\d+", file.stem)
         if not said:
@@ -344,6 +346,8 @@ class Sheet:
 
 def _of_file(path: Path) -> Draft:
     sheet = _sheet(path)
+    if len(sheet.cells) < (least := Dataset.model_fields["rows"].default[0]):
+        raise BadInput(f"{path}: {len(sheet.cells)} example(s) (expected {least} or more)")
     for column in sheet.columns:
         commas = sheet.known(column).str.fullmatch(r"-?[\d.]+,\d+").astype(bool)
         if commas.mean() > 0.5:
@@ -487,7 +491,7 @@ def _choose_target(draft: Draft, sheet: Sheet, columns: list[str], classes: bool
     elif (numbers % 1 != 0).any() or len(counts) > MOST_VALUES:
         draft.choose(f"objective regression: {len(counts)} different numbers", objective="regression")
     elif _named(GRADES, [target]):
-        reason = f"{len(counts)} whole numbers with an order, by the name (if not: multiclass)"
+        reason = f"{len(counts)} whole numbers with an order, by the name (or multiclass, with no `between` expected)"
         draft.choose(f"objective regression: {reason}", objective="regression")
     else:
         reason = f"{len(counts)} whole numbers (if they have an order: regression)"
