@@ -288,27 +288,6 @@ def test_a_whole_of_another_length_costs_nothing_that_was_there(server, refused)
     assert server.asked[-1][1] == f"bytes={PIECE}-"
 
 
-def test_a_second_fetch_of_a_set_waits_for_nothing_and_harms_nothing(server, refused):
-    server.faults = ["hang"]
-    source = CATALOGUE["tiny"].sources[0]
-    command = [sys.executable, "-c", KILLED, source.address, str(source.size), source.sha256]
-    with subprocess.Popen(command) as first:
-        part = FETCHED / ".downloads/tiny" / source.sha256 / "tiny.tar.gz.part"
-        patience = time.monotonic() + 20
-        while not (part.exists() and part.stat().st_size == PIECE) and time.monotonic() < patience:
-            time.sleep(0.02)
-        refused(5, "data/fetched/tiny: another process is fetching it (wait until it is there)")
-        assert part.stat().st_size == PIECE
-        first.send_signal(signal.SIGKILL)
-
-
-def test_a_file_that_moved_is_followed(server):
-    server.faults = ["moved"]
-    assert cli.main(["fetch", "tiny"]) == 0
-    assert whole()
-    assert [path for path, _ in server.asked] == ["/tiny.tar.gz", "/elsewhere"]
-
-
 KILLED = """
 import sys
 from trainyard import catalogue
@@ -318,16 +297,39 @@ catalogue.fetch("tiny", catalogue.Path("data/fetched"))
 """
 
 
-def test_a_fetch_that_is_killed_goes_on_where_it_stopped(server):
+@contextlib.contextmanager
+def fetching(server):
+    """Another process that has a piece of the file, gets no more, and is killed at the end."""
     server.faults = ["hang"]
     source = CATALOGUE["tiny"].sources[0]
     command = [sys.executable, "-c", KILLED, source.address, str(source.size), source.sha256]
-    with subprocess.Popen(command) as killed:
+    with subprocess.Popen(command) as process:
         part = FETCHED / ".downloads/tiny" / source.sha256 / "tiny.tar.gz.part"
         patience = time.monotonic() + 20
         while not (part.exists() and part.stat().st_size == PIECE) and time.monotonic() < patience:
             time.sleep(0.02)
-        killed.send_signal(signal.SIGKILL)
+        try:
+            yield part
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+def test_a_second_fetch_of_a_set_waits_for_nothing_and_harms_nothing(server, refused):
+    with fetching(server) as part:
+        refused(5, "data/fetched/tiny: another process is fetching it (wait until it is there)")
+        assert part.stat().st_size == PIECE
+
+
+def test_a_file_that_moved_is_followed(server):
+    server.faults = ["moved"]
+    assert cli.main(["fetch", "tiny"]) == 0
+    assert whole()
+    assert [path for path, _ in server.asked] == ["/tiny.tar.gz", "/elsewhere"]
+
+
+def test_a_fetch_that_is_killed_goes_on_where_it_stopped(server):
+    with fetching(server) as part:
+        assert part.stat().st_size == PIECE
     assert not (FETCHED / "tiny").exists()
     assert cli.main(["fetch", "tiny"]) == 0
     assert whole()
