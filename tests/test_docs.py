@@ -233,6 +233,10 @@ def run(command):
     return cli.main(arguments)
 
 
+def commands(block):
+    return [line.partition("#")[0].strip() for line in block.splitlines()]
+
+
 def raw_params():
     return YAML(typ="safe").load(Path("params.yaml"))
 
@@ -259,8 +263,8 @@ def test_the_page_has_all_kinds_and_no_block_that_is_not_run():
 
 def test_the_three_ways_in(copied, capsys, monkeypatch):
     ways, then = SECTION["head"].blocks("sh")
-    init, fetch, _ = [line.partition("#")[0].strip() for line in ways.splitlines()]
-    assert then.split("\n") == ["trainyard check", "dvc repro", ""]
+    init, fetch, _ = commands(ways)
+    assert commands(then) == ["trainyard check", f"dvc repro register@{SECTION['tables'].name}"]
     whole = raw_params()
     path = whole["datasets"][SECTION["tables"].name]["path"]
     assert init == f"trainyard init {path}"
