@@ -341,7 +341,7 @@ def test_times_alone_make_no_series(drafted, broken):
 # === Text ===
 
 
-def test_long_texts_without_a_header_and_with_stray_marks(drafted):
+def test_messages_without_a_header_and_with_stray_marks(drafted):
     rng = np.random.default_rng(0)
     lines = []
     for i in range(60):
@@ -360,7 +360,7 @@ def test_long_texts_without_a_header_and_with_stray_marks(drafted):
         "target": "label",
         "objective": "binary",
         "positive": "spam",
-        "tokens": "words",
+        "tokens": "trigrams",
         "quoting": False,
     }
     assert suite[0] == {"column": "label", "one_of": ["ham", "spam"], "not_null": True}
@@ -372,9 +372,19 @@ def test_long_texts_without_a_header_and_with_stray_marks(drafted):
         "delimiter '\\t': it cuts all rows into 2 cells",
         "target `column1`: the only column that may be",
         "objective binary: two values; positive `spam`: the rarer",
-        "tokens words: the texts are long",
+        "tokens trigrams: messages have numbers, signs and words of their own",
         "quoting false: quotation marks do not come in pairs around cells",
     ]
+
+
+@pytest.mark.parametrize(("count", "tokens"), [(5, "characters"), (30, "trigrams"), (90, "words")])
+def test_the_longer_the_texts_the_larger_the_tokens(drafted, count, tokens):
+    rng = np.random.default_rng(0)
+    texts = [" ".join("".join(rng.choice(list("abcdefgh"), 5)) for _ in range(count)) for _ in range(60)]
+    pd.DataFrame({"said": texts, "about": [f"class {i % 3}" for i in range(60)]}).to_csv("said.csv", index=False)
+    dataset, model, _ = drafted("said.csv")
+    assert (dataset["kind"], dataset["tokens"]) == ("text", tokens)
+    assert model.get("stride", 1) == (4 if tokens == "trigrams" else 1)
 
 
 def test_short_texts_are_read_letter_by_letter(drafted):
@@ -689,7 +699,7 @@ def test_the_data_that_ships(drafted, path):
         ("winequality-red.csv", {"kind": "tables", "target": "quality", "objective": "regression", "delimiter": ";"}),
         ("winequality-white.csv", {"kind": "tables", "target": "quality", "objective": "regression", "delimiter": ";"}),
         ("nyc-airport-weather-2013.csv", {"kind": "series", "time": "time_hour", "target": "temp", "step": "h"}),
-        ("sms-spam.tsv", {"kind": "text", "positive": "spam", "tokens": "words", "quoting": False}),
+        ("sms-spam.tsv", {"kind": "text", "positive": "spam", "tokens": "trigrams", "quoting": False}),
         ("clothing-photos.tar.gz", {"kind": "images", "split": {"given": "folder"}, "size": [128, 128]}),
         ("free-spoken-digits.tar.gz", {"kind": "speech", "group": "speaker"}),
     ],

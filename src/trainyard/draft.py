@@ -36,6 +36,9 @@ MODELS = {
     "text": "family: rnn, embedding: 128, filters: [128], kernel: [1, 2, 3, 4], cell: gru, units: [64], "
     "bidirectional: true, pooling: max, head_dropout: 0.5, optimizer: {name: adamw, weight_decay: 0.02, "
     "learning_rate: 0.001}, epochs: 20, early_stopping: {patience: 4}, batch_size: 32",
+    "messages": "family: rnn, embedding: 64, filters: [128], kernel: [1, 2, 3], stride: 4, cell: gru, units: [64], "
+    "bidirectional: true, pooling: max, head_dropout: 0.5, optimizer: {name: adamw, weight_decay: 0.02, "
+    "learning_rate: 0.002}, epochs: 12, early_stopping: {patience: 4}, batch_size: 32",
     "speech": "family: rnn, filters: [64, 128], stride: 2, cell: gru, units: [128], bidirectional: true, "
     "dropout: 0.4, head_dropout: 0.3, disturb: {pitch: 0.08, bands: 0.15, frames: 0.1, noise: 0.7}, "
     "optimizer: {name: adamw, weight_decay: 0.02, learning_rate: 0.002}, epochs: 40, early_stopping: {patience: 6}, "
@@ -76,8 +79,8 @@ MOST_EXPECTED = 50
 """Columns that the draft of a suite speaks about."""
 FEW_WORDS = 100
 """Words of all transcripts up to which a model hears none but those."""
-LONG = 8
-"""Words on average from which on texts are read word by word."""
+SHORT, LONG = 8, 60
+"""Words on average below which texts are read letter by letter, and from which on word by word; in pieces between."""
 MOST_MISSED = 0.02
 """Share of the values that a column of a series may lack: each gap costs as many windows as a window has rows."""
 WINDOWS = {"D": (28, 7), "B": (20, 5), "W": (52, 4), "MS": (24, 6), "ME": (24, 6), "QS": (8, 2), "QE": (8, 2)}
@@ -558,15 +561,20 @@ def _text(sheet: Sheet) -> Draft | None:
         return None
     text, words = max(free.items(), key=lambda item: item[1])
     beside = [column for column in sheet.columns if column not in (text, *people) and not _is_id(sheet.cells[column])]
-    if words < LONG and len(beside) > 1:
+    if words < SHORT and len(beside) > 1:
         return None
     draft = sheet.draft("text", f"`{text}` is free text, {words:.1f} words on average")
     draft.dataset["text"] = text
     _choose_given(draft, given)
     target = _choose_target(draft, sheet, labels, classes=True)
     _choose_group(draft, sheet, [column for column in people if column != text], least=30)
-    tokens = "words" if words >= LONG else "characters"
-    draft.choose(f"tokens {tokens}: the texts are {'long' if words >= LONG else 'short'}", tokens=tokens)
+    if words < SHORT:
+        draft.choose("tokens characters: the texts are short", tokens="characters")
+    elif words < LONG:
+        draft.like = "messages"
+        draft.choose("tokens trigrams: messages have numbers, signs and words of their own", tokens="trigrams")
+    else:
+        draft.choose("tokens words: the texts are long", tokens="words")
     if not sheet.quoting:
         draft.choose("quoting false: quotation marks do not come in pairs around cells", quoting=False)
     if "names" in sheet.how:

@@ -301,8 +301,9 @@ class Text(Dataset):
     """binary: the label that counts as 1; by default the last one in sorted order."""
     group: str | None = None
     """Column that says which texts belong together (an author, say); a group is wholly in one split."""
-    tokens: Literal["characters", "words"] = "characters"
-    """What the model reads one by one, A to Z in small letters; of words it does not see the punctuation."""
+    tokens: Literal["characters", "trigrams", "words"] = "characters"
+    """What the model reads one by one, A to Z in small letters: characters, overlapping pieces of three characters, or
+    words without their punctuation. Pieces tell of numbers, signs and unknown words what words do not."""
     vocabulary: Annotated[int, Field(ge=2)] = 10_000
     """Most tokens that are told apart, the most frequent ones of the training split; all others are one token."""
     length: Count | None = None

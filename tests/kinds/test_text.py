@@ -175,7 +175,7 @@ def parts(i):
     return ["train", "train", "train", "train", "validation", "test"][i // 2 % 6]
 
 
-@pytest.mark.parametrize("sort", ["characters", "words"])
+@pytest.mark.parametrize("sort", ["characters", "trigrams", "words"])
 def test_vocabulary_and_length_are_those_of_the_training_split_alone(here, prepared, sort):
     asked = spec(tokens=sort, split=Split(given="part"))
     notes(part=parts)
@@ -209,6 +209,16 @@ def test_words_are_seen_without_case_and_punctuation(here, prepared):
     assert tokens(data, "sun sun sun sun sun").shape == (1, 4)
 
 
+def test_trigrams_overlap_and_tell_numbers_and_signs(here, prepared):
+    notes(note=lambda i: f"{'£50!' * 9} {i * 7919:07d}")
+    data = prepared(spec(tokens="trigrams", length=4))
+    assert vocabulary(data)[:2] == ["", "[UNK]"]
+    found = [vocabulary(data)[number] for number in tokens(data, "£50!£5")[0]]
+    assert found == ["£ 5 0", "5 0 !", "0 ! £", "! £ 5"]
+    assert tokens(data, "£50ß")[0].tolist() == [vocabulary(data).index("£ 5 0"), 1, 0, 0]
+    assert not tokens(data, "£5").any(), "two characters make no trigram"
+
+
 def test_the_length_is_enough_for_nearly_all_training_texts_and_says_so(here, prepared, caplog):
     notes(note=lambda i: f"{i * 7919:09d}" + "!" * (i % 2) * 7)
     caplog.set_level("INFO")
@@ -216,7 +226,8 @@ def test_the_length_is_enough_for_nearly_all_training_texts_and_says_so(here, pr
     assert "notes.csv: the first 16 characters are read, enough for 99% of the training texts" in caplog.text
 
 
-def test_what_was_never_seen_and_what_is_empty_get_an_answer_that_is_saved_too(here, prepared, tmp_path):
+@pytest.mark.parametrize("sort", ["characters", "trigrams"])
+def test_what_was_never_seen_and_what_is_empty_get_an_answer_that_is_saved_too(here, prepared, tmp_path, sort):
     from trainyard import models
     from trainyard.params import RNN
     from trainyard.training import fit
@@ -224,7 +235,7 @@ def test_what_was_never_seen_and_what_is_empty_get_an_answer_that_is_saved_too(h
     notes(
         note=lambda i: f"line {i * 7919:09d}\nand\ttab \u00a0\u2028 '\"{'sun' if i % 2 else 'rain'}"
     )  # line ends are tokens
-    data = prepared(spec())
+    data = prepared(spec(tokens=sort))
     preprocessing = text.preprocessing(data.spec, data.facts, data.train)
     block = RNN(family="rnn", dataset="data", units=[4], bidirectional=True)
     model = preprocessing.join(models.build(block, fit.seen(preprocessing), data.objective, data.units))
@@ -237,7 +248,7 @@ def test_what_was_never_seen_and_what_is_empty_get_an_answer_that_is_saved_too(h
     assert saved.save(model, tmp_path / "two.keras", raw) == sha256
     reloaded = saved.load(tmp_path / "one.keras", sha256)
     assert reloaded.get_layer("tokens").get_vocabulary() == vocabulary(data)
-    assert {"\n", "\t"} <= set(vocabulary(data))
+    assert {"\n", "\t"} <= set("".join(vocabulary(data)))
     np.testing.assert_array_equal(saved.predict(reloaded, raw), answer)
 
 

@@ -38,6 +38,11 @@ MOST_CHARACTERS = 100_000
 READ_WHOLE = 0.99
 """Share of the training texts that are read to their end, where params name no length."""
 BATCH = 1024
+TOKENS: dict[str, dict[str, Any]] = {
+    "characters": {"standardize": "lower", "split": "character"},
+    "trigrams": {"standardize": "lower", "split": "character", "ngrams": (3,)},
+    "words": {"standardize": "lower_and_strip_punctuation", "split": "whitespace"},
+}
 # U+0080 to U+009F are not among them: old files have curly quotation marks there
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -146,14 +151,12 @@ def preprocessing(spec: Text, facts: Mapping[str, Any], train: Examples) -> Prep
     import keras
     from keras import layers, ops
 
-    how: dict[str, Any] = {"standardize": "lower", "split": "character"}
-    if spec.tokens == "words":
-        how = {"standardize": "lower_and_strip_punctuation", "split": "whitespace"}
+    how = TOKENS[spec.tokens]
     counter = layers.TextVectorization(max_tokens=spec.vocabulary + 2, ragged=True, **how)
     counter.adapt(_batches(train.raw["text"]))
     vocabulary = counter.get_vocabulary(include_special_tokens=False)
     if not vocabulary:
-        raise BadInput(f"{spec.path}: no training text has a word")
+        raise BadInput(f"{spec.path}: no training text has any {spec.tokens}")
     length = spec.length
     if length is None:
         lengths = [counter(batch).row_lengths() for batch in _batches(train.raw["text"])]
