@@ -146,6 +146,15 @@ FAULTS = [
     ("m", "optimizer: {learning_rate: [1]}", "train.m.optimizer.learning_rate: input should be a valid number"),
     ("m", "optimizer: {learning_rate: {decay_steps: 1}}", "train.m.optimizer.learning_rate.name: missing"),
     ("m", "early_stopping: {}", "train.m.early_stopping.patience: missing"),
+    ("m", "plateau: {patience: 2, factor: 1}", "train.m.plateau.factor: input should be less than 1, got 1"),
+    (
+        "m",
+        (
+            "plateau: {patience: 2}, optimizer: {learning_rate: "
+            "{name: CosineDecay, initial_learning_rate: 1, decay_steps: 9}}"
+        ),
+        "train.m: `plateau` takes a learning_rate that is a number, not a schedule",
+    ),
     ("m", "class_weight: [1]", "train.m.class_weight: unknown name `[1]`; valid: balanced"),
     ("i", "size: [8]", "datasets.i.size.1: missing"),
     ("i", "size: ['8', 8]", "datasets.i.size.0: input should be a valid integer, got '8'"),
@@ -430,6 +439,7 @@ def test_params_are_frozen(here):
 
 FULL = {
     "t": "expect: [{column: age, between: [0, 150], one_of: [a], matches: b, unique: true, not_null: true}]",
+    "r": "plateau: {patience: 3}",
     "m": "early_stopping: {patience: 3}, optimizer: {beta_1: 0.8, learning_rate: "
     "{name: CosineDecay, initial_learning_rate: 0.1, decay_steps: 9}}",
 }

@@ -48,6 +48,12 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         yield draft
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of these bytes."""
+    with replacing(path) as draft:
+        draft.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends."""
     with replacing(path) as draft:

@@ -433,6 +433,21 @@ class EarlyStopping(Spec):
     """Change that counts as better."""
 
 
+class Plateau(Spec):
+    """Lower the learning rate where the validation loss no longer gets better."""
+
+    patience: Count
+    """Epochs without a better one."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """What the rate is multiplied by."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Change that counts as better."""
+    cooldown: Annotated[int, Field(ge=0)] = 0
+    """Epochs after a change that do not count."""
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
+    """Least learning rate."""
+
+
 class Augment(Spec):
     """Random changes of training images, drawn anew each time; 0 leaves one out."""
 
@@ -471,10 +486,18 @@ class Model(Spec):
     """Examples in a step."""
     early_stopping: EarlyStopping | None = None
     """When to stop before `epochs`."""
+    plateau: Plateau | None = None
+    """When to lower the learning rate, where no schedule does."""
     best_epoch: bool = True
     """Keep the weights of the epoch with the least validation loss, not of the last one."""
     class_weight: Literal["balanced"] | dict[str, Positive] | None = None
     """Weight of each class in the loss; balanced: inverse to how often it occurs."""
+
+    @model_validator(mode="after")
+    def _one_way_for_the_rate(self) -> "Model":
+        if self.plateau and isinstance(self.optimizer.learning_rate, Schedule):
+            raise PydanticCustomError("plateau", "`plateau` takes a learning_rate that is a number, not a schedule")
+        return self
 
 
 class MLP(Model):

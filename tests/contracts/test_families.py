@@ -47,15 +47,15 @@ def data(tmp_path_factory: pytest.TempPathFactory):
 def parts(data: kinds.Prepared, spec: params.Model, count: int):
     """Preprocessing, core, and the first `count` training examples: raw, features, what is learnt."""
     from trainyard.models import pretrained, saved
-    from trainyard.training import fit
+    from trainyard.training import features
 
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
-    core = models.build(spec, fit.seen(preprocessing), data.objective, data.units)
+    core = models.build(spec, features.seen(preprocessing), data.objective, data.units)
     if isinstance(spec, params.MobileNet) and spec.backbone.weights == "embedded":  # random ones answer all alike
         core.get_layer("trunk").get_layer("backbone").set_weights(pretrained.resolve(spec.backbone)[0].get_weights())
     raw = {name: values[:count] for name, values in data.train.raw.items()}
     x = saved.predict(preprocessing.model(), raw)
-    return preprocessing, core, raw, x, fit.learnt(data, preprocessing, data.train)[:count]
+    return preprocessing, core, raw, x, features.learnt(data, preprocessing, data.train)[:count]
 
 
 def test_every_kind_has_a_sample_and_a_file():
@@ -197,6 +197,7 @@ def test_no_rows_get_no_answers(data):
         assert saved.predict(preprocessing.join(core), none).shape == (0, 1)
 
 
+@pytest.mark.slow
 def test_families_train_under_jax(tmp_path):
     """In a process of its own: Keras has one backend a process. Features are random, as the core sees them."""
     pytest.importorskip("jax")

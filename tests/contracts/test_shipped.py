@@ -57,11 +57,13 @@ def test_the_lessons_network_learns_as_ever(prepared):
     import keras
 
     from trainyard.models import saved
-    from trainyard.training import fit
+    from trainyard.training import features, fit
 
     spec, data = SHIPPED.model("mlp"), prepared("tumours")
     keras.utils.set_random_seed(SHIPPED.seed)
     preprocessing, core, _, x, y = parts(data, spec, len(data.train))
     val_x = saved.predict(preprocessing.model(), data.validation.raw)
-    history = fit.fit(core, (x, y), (val_x, fit.learnt(data, preprocessing, data.validation)), spec, data, SHIPPED.seed)
+    history = fit.fit(
+        core, (x, y), (val_x, features.learnt(data, preprocessing, data.validation)), spec, data, SHIPPED.seed
+    )
     np.testing.assert_allclose(history["val_loss"], GOLDEN["mlp_val_loss"], rtol=1e-3)

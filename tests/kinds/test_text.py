@@ -230,7 +230,7 @@ def test_the_length_is_enough_for_nearly_all_training_texts_and_says_so(here, pr
 def test_what_was_never_seen_and_what_is_empty_get_an_answer_that_is_saved_too(here, prepared, tmp_path, sort):
     from trainyard import models
     from trainyard.params import RNN
-    from trainyard.training import fit
+    from trainyard.training import features
 
     notes(
         note=lambda i: f"line {i * 7919:09d}\nand\ttab \u00a0\u2028 '\"{'sun' if i % 2 else 'rain'}"
@@ -238,7 +238,7 @@ def test_what_was_never_seen_and_what_is_empty_get_an_answer_that_is_saved_too(h
     data = prepared(spec(tokens=sort))
     preprocessing = text.preprocessing(data.spec, data.facts, data.train)
     block = RNN(family="rnn", dataset="data", units=[4], bidirectional=True)
-    model = preprocessing.join(models.build(block, fit.seen(preprocessing), data.objective, data.units))
+    model = preprocessing.join(models.build(block, features.seen(preprocessing), data.objective, data.units))
     asked = pd.DataFrame({"note": ["", "   ", "Ω" * 500, "猫犬", "sun\nrain"]})
     raw, _ = text.decode(data.spec, data.facts, asked)
     answer = saved.predict(model, raw)

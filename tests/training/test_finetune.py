@@ -8,7 +8,7 @@ from contracts.samples import prepared
 from trainyard import kinds, models
 from trainyard.models import Features, mobilenet, pretrained
 from trainyard.params import MobileNet
-from trainyard.training import finetune, fit
+from trainyard.training import features, finetune
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def trained(images, spec):
     def look(*_):
         moved.append({weight.path for weight in backbone.weights if (weight.numpy() != before[weight.path]).any()})
 
-    with fit.pairs(images, preprocessing) as (training, validation):
+    with features.pairs(images, preprocessing) as (training, validation):
         history = finetune.finetune(core, training, validation, spec, images, 1, on_epoch=look)
     look()
     return core, backbone, moved, history

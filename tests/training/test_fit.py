@@ -1,16 +1,12 @@
 """The fit: the steps it makes, what it keeps, what it refuses."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 from contracts.samples import prepared
 
 from trainyard.errors import BadInput, TrainingFailed
-from trainyard.kinds import Examples
-from trainyard.params import MLP, RNN, EarlyStopping, Optimizer
+from trainyard.params import MLP, EarlyStopping, Optimizer
 from trainyard.training import fit
 
 
@@ -48,54 +44,6 @@ def test_an_epoch_is_gradient_descent_in_the_order_of_seed_and_epoch(tables):
             weights, bias = weights - 0.5 * x[batch].T @ error / len(batch), bias - 0.5 * error.mean(axis=0)
     np.testing.assert_allclose(core.get_weights()[0], weights, atol=1e-5)
     np.testing.assert_allclose(core.get_weights()[1], bias, atol=1e-5)
-
-
-def test_epochs_differ_in_their_order():
-    batches = fit.Batches(np.arange(40), np.arange(40), 8, seed=1)
-    orders = []
-    for epoch in range(3):
-        batches.shuffle(epoch)
-        orders.append(np.concatenate([batches[i][1] for i in range(len(batches))]))
-    assert all(sorted(order) == list(range(40)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
-
-
-def test_recordings_of_alike_lengths_are_learnt_together_and_cut():
-    rng = np.random.default_rng(2)
-    lengths = rng.integers(5, 100, size=70)
-    x = np.array([np.where(np.arange(120)[:, None] < length, 1.0, 0.0) for length in lengths])
-    batches = fit.Batches(x, np.arange(70), 16, seed=1, lengths=lengths)
-    assert len({batches[i][0].shape[1] for i in (0, 1)}) == 2, "Keras would take the length of the first two for fixed"
-    orders = []
-    for epoch in range(3):
-        batches.shuffle(epoch)
-        order = []
-        for frames, chosen in (batches[i] for i in range(len(batches))):
-            assert frames.sum() == lengths[chosen].sum(), "sound was cut off"
-            order.extend(chosen)
-        assert sorted(order) == list(range(70))
-        orders.append(tuple(order))
-    assert len(set(orders)) == 3
-    assert len({batches[i][0].shape[1] for i in range(len(batches))}) <= 4
-    assert sum(batches[i][0].size for i in range(len(batches))) < 0.7 * x.size
-
-
-def test_recordings_too_short_for_their_transcripts_are_refused():
-    examples = Examples({}, np.array(["no", "all"]), pd.DataFrame(index=["a.wav", "b.wav"]))
-    frames = np.zeros((2, 9, 4), np.float32)
-    frames[0, :8], frames[1, :7] = 1, 1
-    letters = np.array([[1, 2, 0], [3, 4, 4]])
-
-    def ask(**knobs):
-        spec = RNN(family="rnn", dataset="d", filters=[2], **knobs)
-        return fit._lengths(spec, Path("calls"), examples, frames, letters)
-
-    assert ask(stride=2).tolist() == [8, 7]  # "all" takes four: a blank divides its two l
-    with pytest.raises(BadInput, match=r"^calls/b\.wav: 3 steps for 3 letters; 1 such recording\(s\) \(lower the"):
-        ask(stride=3)
-    frames[1] = 0
-    with pytest.raises(BadInput, match="0 steps"):
-        ask()
 
 
 def test_the_weights_of_the_best_epoch_are_kept(tables):
@@ -151,18 +99,6 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_epoch(tables)
     with pytest.raises(TrainingFailed, match=r"epoch 1: .*loss is nan"):
         fit.fit(logistic(), (np.where(x > 2, np.nan, x), y), (x, y), spec, tables, 1, lambda *row: told.append(row))
     assert not told
-
-
-def test_class_weights_are_those_of_scikit_learn(tables):
-    from sklearn.utils.class_weight import compute_class_weight
-
-    target = tables.train.target
-    balanced = fit._class_weight(block(class_weight="balanced"), tables)
-    expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
-    np.testing.assert_allclose(list(balanced.values()), expected)
-    assert fit._class_weight(block(class_weight={"1": 3.0}), tables) == {0: 1.0, 1: 3.0}
-    with pytest.raises(BadInput, match="no class `2`"):
-        fit._class_weight(block(class_weight={"2": 3.0}), tables)
 
 
 @pytest.mark.parametrize(

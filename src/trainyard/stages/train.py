@@ -17,9 +17,15 @@ def train(name: str, params: Params) -> None:
     spec = params.model(name)
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     device.start(params.training, params.seed)
-    from trainyard.training import fit, package  # Keras, and TensorFlow below it, only once the device is chosen
+    from trainyard.training import (  # Keras, and TensorFlow below it, only once the device is chosen
+        fit,
+        package,
+        resume,
+    )
 
+    interrupted = resume.of(name, params)
     with tracking.live(name, params, data) as run:
-        model, history = fit.train(spec, data, params.seed, run.log_epoch)
+        model, history = fit.train(spec, data, params.seed, run.log_epoch, interrupted)
         package.write(name, spec, data, model, history)
+        interrupted.done()
         run.finished(Path("models") / name)

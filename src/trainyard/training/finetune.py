@@ -14,20 +14,28 @@ from trainyard import kinds, models
 from trainyard.kinds import Prepared
 from trainyard.models import mobilenet, pretrained
 from trainyard.params import MobileNet, Optimizer
-from trainyard.training.fit import Array, OnEpoch, Pair, fit, pairs, seen
+from trainyard.training.batches import Array
+from trainyard.training.features import Pair, pairs, seen
+from trainyard.training.fit import OnEpoch, fit
+from trainyard.training.resume import Resume
 
 log = logging.getLogger(__name__)
 
 
 def train(
-    spec: MobileNet, data: Prepared, seed: int, backbone: Path, on_epoch: OnEpoch = lambda epoch, row: None
+    spec: MobileNet,
+    data: Prepared,
+    seed: int,
+    backbone: Path,
+    on_epoch: OnEpoch = lambda epoch, row: None,
+    resume: Resume | None = None,
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Build a model on the backbone of a folder, fine-tune it, and give it as it is saved, with its history."""
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
     core = models.build(spec, seen(preprocessing), data.objective, data.units)
     pretrained.load(core.get_layer("trunk").get_layer("backbone"), backbone)
     with pairs(data, preprocessing) as (training, validation):
-        history = finetune(core, training, validation, spec, data, seed, on_epoch)
+        history = finetune(core, training, validation, spec, data, seed, on_epoch, resume)
     return preprocessing.join(core), history
 
 
@@ -39,12 +47,13 @@ def finetune(
     data: Prepared,
     seed: int,
     on_epoch: OnEpoch = lambda epoch, row: None,
+    resume: Resume | None = None,
 ) -> pd.DataFrame:
     """Train a `mobilenet` core whose backbone has its pretrained weights; it ends with the better of both phases.
 
     First the head learns from frozen features of the images and of `copies` augmented copies, which are computed once.
     Then the top of the backbone thaws; that phase is kept only where its validation loss is less than the first's.
-    Gives one history over both phases, as `fit` does.
+    Gives one history over both phases, as `fit` does; with `resume` it goes on in the phase that was interrupted.
     """
     trunk, top = core.get_layer("trunk"), core.get_layer("top")
     trunk.trainable = False
@@ -56,7 +65,8 @@ def finetune(
         len(targets),
         len(targets) - len(training[1]),
     )
-    history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch)
+    head, thawed_top = (resume.phase("head"), resume.phase("thawed")) if resume else (None, None)
+    history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch, resume=head)
     if not (spec.thaw.layers and spec.thaw.epochs):
         return history
 
@@ -68,7 +78,7 @@ def finetune(
     )
     before = core.get_weights()
     low = Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": phase.learning_rate})
-    more: dict[str, Any] = {"optimizer": low, "epochs": phase.epochs, "first": len(history) + 1}
+    more: dict[str, Any] = {"optimizer": low, "epochs": phase.epochs, "first": len(history) + 1, "resume": thawed_top}
     second = fit(core, training, validation, spec, data, seed, on_epoch, **more)
     return _better(core, before, history, second)
 

@@ -1,0 +1,95 @@
+"""Steps: many ordinary training steps in one compiled loop, so that Python is asked once for all of them.
+
+For small networks most of a step is the way from Python to TensorFlow and back. Here a call is given the numbers of the
+examples of many batches; each turn of the loop gathers its batch and makes Keras' own `train_step` of it, so that loss,
+metrics, weights and optimizer are those of plain `fit`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainyard.training.batches import Array, Batches
+
+RESIDENT = 2**25
+"""Bytes of features and targets that lie in memory; where there are more, those of the next batches alone do."""
+MOST_BYTES = 2**22
+"""Of features in a call, where they are read from the disk."""
+
+
+class Steps(keras.Model):
+    """A model that shares all layers of `core`, and whose `train_step` makes a step for each batch that it is given."""
+
+    def __init__(self, core: keras.Model, fetch: Callable[..., tuple[Any, ...]]) -> None:
+        """`fetch` gives the batch of one turn: features, what is learnt of them, perhaps weights."""
+        super().__init__(core.inputs, core.outputs)
+        self.fetch = fetch
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Make the first `count` of the steps that the stacked batches `[steps, size, ...]` would make."""
+        stacked, count = data
+        step = super().train_step
+
+        def turn(number: tf.Tensor) -> tuple[tf.Tensor]:
+            step(self.fetch(*(part[number] for part in stacked)))
+            return (number + 1,)
+
+        tf.while_loop(lambda number: number < count, turn, (tf.constant(0),), parallel_iterations=1)
+        return self.get_metrics_result()
+
+
+class Stream:
+    """Batches of an epoch, stacked for `Steps`: their numbers where all features lie in memory, else themselves."""
+
+    def __init__(self, batches: Batches, most: int, *arrays: Any) -> None:
+        """`most` batches in a call; `arrays` `[count, ...]` as in `Fed`."""
+        self.batches, self.arrays, self.epoch = batches, arrays, 0
+        sizes = [int(np.prod(array.shape[1:])) * array.dtype.itemsize for array in arrays]
+        self.resident = sum(sizes) * batches.count <= RESIDENT
+        if not self.resident:
+            most = max(1, min(most, MOST_BYTES // (sum(sizes) * batches.size)))
+        full = batches.count // batches.size
+        calls = -(-full // most)
+        self.together = -(-full // max(calls, 1))
+        """Batches in a call: as many in each, so that none is nearly empty."""
+        self.calls = calls + (batches.count > full * batches.size)
+
+    def start(self, epoch: int) -> None:
+        """Lay down the order of an epoch, counted from 0."""
+        self.epoch = epoch
+
+    def fetch(self) -> Callable[..., tuple[Any, ...]]:
+        """How a turn of the loop comes by its batch."""
+        if not self.resident:
+            return lambda *parts: parts
+        held = [tf.constant(np.asarray(array[:])) for array in self.arrays]
+        return lambda numbers: tuple(tf.gather(part, numbers) for part in held)
+
+    def dataset(self) -> tf.data.Dataset:
+        """The calls of an epoch: stacked batches, of which the last ones may be fill, and how many are none."""
+        parts = self.arrays
+        if self.resident:
+            parts = (np.zeros(0, np.int32),)
+        signature = tuple(tf.TensorSpec((None, None, *part.shape[1:]), part.dtype) for part in parts)
+        calls = tf.data.Dataset.from_generator(self._stacked, output_signature=(signature, tf.TensorSpec((), tf.int32)))
+        return calls.apply(tf.data.experimental.assert_cardinality(self.calls)).prefetch(1)
+
+    def _stacked(self) -> Iterator[tuple[tuple[Array, ...], int]]:
+        order = self.batches.of(self.epoch)
+        full = self.batches.count // self.batches.size
+        for start in range(0, full, self.together):
+            numbers = np.stack(order[start : min(start + self.together, full)])
+            # filled up, since each shape is compiled anew
+            yield self._parts(np.resize(numbers, (self.together, self.batches.size))), len(numbers)
+        if full < len(order):
+            yield self._parts(order[-1][None]), 1
+
+    def _parts(self, numbers: Array) -> tuple[Array, ...]:
+        if self.resident:
+            return (numbers.astype(np.int32),)
+        return tuple(
+            np.asarray(array[numbers.ravel()]).reshape(*numbers.shape, *array.shape[1:]) for array in self.arrays
+        )

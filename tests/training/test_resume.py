@@ -1,0 +1,235 @@
+"""A training that is killed: the next one ends in the same bits, and what is broken costs no more than an epoch."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from contracts.samples import SAMPLES
+from contracts.test_families import FAMILIES
+from ruamel.yaml import YAML
+from training_cases import started
+
+from trainyard import cli, params
+from trainyard.params import EarlyStopping, Optimizer, Plateau
+from trainyard.training import fit, resume
+from trainyard.training.resume import Resume
+
+# === In one process: interrupted in an epoch, then again from the beginning ===
+
+
+@pytest.fixture
+def every_epoch(monkeypatch):
+    monkeypatch.setattr(resume, "EVERY", 0)
+
+
+def trained(case, folder=None, until=None, told=None):
+    """The weights and the history; `until` is the epoch in which the training is interrupted."""
+    data, spec, (training, validation), core = case
+    made = core()
+
+    def on_epoch(number, row):
+        if told is not None:
+            told.append((number, row["loss"]))
+        if number == until:
+            raise KeyboardInterrupt
+
+    history = fit.fit(made, training, validation, spec, data, 7, on_epoch, resume=Resume(folder) if folder else None)
+    return [np.asarray(variable) for variable in made.variables], history
+
+
+def assert_equal(one, other):
+    for a, b in zip(one[0], other[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one[1].to_csv() == other[1].to_csv()
+
+
+@pytest.fixture(scope="module")
+def stopping(tmp_path_factory):
+    """A training whose callbacks count: rates fall on plateaus, and it stops early."""
+    knobs = {
+        "dropout": 0.4,
+        "epochs": 60,
+        "optimizer": Optimizer(name="adam", learning_rate=0.03),
+        "best_epoch": True,
+        "early_stopping": EarlyStopping(patience=9),
+        "plateau": Plateau(patience=2, factor=0.3, cooldown=1),
+    }
+    return started(tmp_path_factory.mktemp("data"), "mlp", "tables", "binary", **knobs)
+
+
+def test_what_callbacks_count_comes_back(stopping, tmp_path, every_epoch):
+    undisturbed = trained(stopping)
+    history = undisturbed[1]
+    assert 12 < len(history) < 60
+    assert history["learning_rate"].nunique() > 2
+    for until in (1, 4, len(history) // 2, len(history) - 1):
+        folder = tmp_path / str(until)
+        with pytest.raises(KeyboardInterrupt):
+            trained(stopping, folder, until)
+        told = []
+        assert_equal(trained(stopping, folder, told=told), undisturbed)
+        assert [number for number, _ in told] == [*history.index], "the run is told of every epoch"
+
+
+def test_a_training_that_was_over_is_not_made_again(stopping, tmp_path, every_epoch, monkeypatch):
+    undisturbed = trained(stopping, tmp_path / "state")
+    monkeypatch.setattr(keras.Model, "train_step", None)
+    assert_equal(trained(stopping, tmp_path / "state"), undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["cut", "flipped", "empty", "foreign"])
+def test_a_state_that_is_not_whole_costs_an_epoch_and_one_line(stopping, tmp_path, every_epoch, caplog, fault):
+    undisturbed = trained(stopping)
+    with pytest.raises(KeyboardInterrupt):
+        trained(stopping, tmp_path / "state", 6)
+    newest = max((tmp_path / "state").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert newest.name == "odd.npz"
+    content = bytearray(newest.read_bytes())
+    if fault == "flipped":
+        content[len(content) // 3] ^= 1
+    newest.write_bytes({"cut": content[:-100], "flipped": content, "empty": b"", "foreign": b"{}" * 99}[fault])
+    caplog.set_level("INFO")
+    caplog.clear()
+    assert_equal(trained(stopping, tmp_path / "state"), undisturbed)
+    (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith(f"{newest}: not whole")
+    assert "goes on after epoch 4" in caplog.text
+
+
+def test_both_states_broken_is_a_training_from_the_beginning(stopping, tmp_path, every_epoch):
+    with pytest.raises(KeyboardInterrupt):
+        trained(stopping, tmp_path / "state", 6)
+    for path in (tmp_path / "state").iterdir():
+        path.write_bytes(b"")
+    assert_equal(trained(stopping, tmp_path / "state"), trained(stopping))
+
+
+def test_epochs_that_take_no_time_are_not_kept(stopping, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained(stopping, tmp_path / "state", 6)
+    assert not (tmp_path / "state").exists()
+
+
+# === Stages that are killed ===
+
+STAGE = """
+import os, signal, sys, threading
+from contextlib import nullcontext
+from types import SimpleNamespace
+from trainyard import cli, tracking
+from trainyard.training import device
+
+verb, name, after = sys.argv[1], sys.argv[2], float(sys.argv[3])
+nothing = SimpleNamespace(log_epoch=lambda *_: None, finished=lambda *_: None)
+tracking.live = lambda *_: nullcontext(nothing)
+begin = device.start
+
+def start(*arguments):
+    found = begin(*arguments)
+    from trainyard.training import fit, resume
+    resume.EVERY, fit.DENSE, fit.OTHERS = 0, 1, 1  # keep every epoch, take the loop for jobs as small as these
+    if after:
+        threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return found
+
+device.start = start
+sys.exit(cli.main([verb, name]))
+"""
+KILLED = {
+    "mlp": ("tables", {"dropout": 0.3, "batch_normalization": True, "plateau": {"patience": 1}, "epochs": 30}),
+    "cnn": ("images", {"augment": {"flip": "horizontal", "rotate": 0.1}, "filters": [8, 8], "epochs": 20}),
+    "series": ("series", {"cell": "lstm", "dropout": 0.2, "recurrent_dropout": 0.2, "units": [8], "epochs": 12}),
+    "text": ("text", {"cell": "gru", "filters": [8], "bidirectional": True, "head_dropout": 0.5, "epochs": 12}),
+    "speech": ("speech", {"cell": "gru", "units": [8], "disturb": {"noise": 0.5, "bands": 0.2}, "epochs": 10}),
+    "mobilenet": ("images", {"backbone": {"width": 0.25, "weights": "embedded"}, "copies": 1, "epochs": 12}),
+}
+POINTS = [name for name in KILLED for _ in range(5 if name == "mlp" else 4)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with a model of each family, prepared, and what an undisturbed training leaves and takes of each."""
+    here = tmp_path_factory.mktemp("project")
+    blocks = {"seed": 3, "datasets": {}, "train": {}, "finetune": {}, "evaluate": {}}
+    before = Path.cwd()
+    os.chdir(here)
+    try:
+        for name, (kind, knobs) in KILLED.items():
+            Path(name).mkdir()
+            objective = {"series": "forecast", "tables": "binary", "speech": "transcription"}.get(kind, "multiclass")
+            dataset = SAMPLES[kind](Path(name), objective)
+            blocks["datasets"][name] = dataset.model_dump(mode="json", exclude_unset=True)
+            family = name if name in FAMILIES else "rnn"
+            model = {"family": family, "dataset": name, "batch_size": 16, **knobs}
+            blocks["finetune" if family == "mobilenet" else "train"][name] = model
+            blocks["evaluate"][name] = {"dataset": name}
+        blocks["finetune"]["mobilenet"]["thaw"] = {"layers": 6, "epochs": 5, "learning_rate": 0.01}
+        YAML().dump(blocks, Path("params.yaml"))
+        for name in KILLED:
+            assert cli.main(["validate", name]) == cli.main(["prepare", name]) == 0
+        assert cli.main(["backbone", "mobilenet"]) == 0
+    finally:
+        os.chdir(before)
+    found = {}
+    for name in KILLED:
+        began = time.monotonic()
+        done = stage(here, name)
+        assert done.returncode == 0, done.stderr
+        found[name] = (left(here, name), time.monotonic() - began)
+        assert not (here / resume.ROOT / name).exists(), "removed when the training has ended"
+    return here, found
+
+
+def stage(here, name, after=0.0):
+    verb = "finetune" if name == "mobilenet" else "train"
+    command = [sys.executable, "-c", STAGE, verb, name, str(after)]
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+
+
+def left(here, name):
+    """Every byte of `models/NAME`: the best model, its history, what it is."""
+    folder = here / "models" / name
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("point", range(len(POINTS)))
+def test_a_killed_training_ends_in_the_same_bits(project, point):
+    """Model, history and best weights, wherever it was killed: in an epoch, between two, in the middle of a write."""
+    here, undisturbed = project
+    name = POINTS[point]
+    expected, seconds = undisturbed[name]
+    shutil.rmtree(here / "models" / name)
+    after = random.Random(point).uniform(0.05, 0.8) * seconds
+    killed = stage(here, name, after)
+    assert killed.returncode in (-signal.SIGKILL, 0), killed.stderr
+    again = stage(here, name)
+    assert again.returncode == 0, again.stderr
+    assert left(here, name) == expected, f"{name}, killed after {after:.2f} of {seconds:.2f} s\n{again.stderr}"
+    assert not (here / resume.ROOT / name).exists()
+
+
+def test_other_params_data_or_code_never_go_on_from_a_state(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build" / "d").mkdir(parents=True)
+    (tmp_path / "build" / "d" / "x.npy").write_bytes(b"1")
+    table = {"kind": "tables", "path": "d.csv", "target": "t", "objective": "binary"}
+
+    def key(seed=1, epochs=3):
+        block = {"family": "mlp", "dataset": "d", "epochs": epochs}
+        asked = {"seed": seed, "datasets": {"d": table}, "train": {"m": block}, "evaluate": {"m": {"dataset": "d"}}}
+        return resume.of("m", params.Params(**asked)).folder
+
+    same = key()
+    assert key() == same
+    assert len({same, key(seed=2), key(epochs=4)}) == 3
+    (tmp_path / "build" / "d" / "x.npy").write_bytes(b"2")
+    assert key() != same

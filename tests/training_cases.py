@@ -1,0 +1,28 @@
+"""A small training of any family: what `fit` is given, and a function that makes the same core again and again."""
+
+import keras
+import numpy as np
+from contracts.samples import prepared
+from contracts.test_families import block
+
+from trainyard import kinds, models, params
+from trainyard.training import features
+
+
+def started(folder, family, kind, objective, **knobs):
+    """Data, the block, features and targets of training and validation, and the function."""
+    data = prepared(folder, kind, objective)
+    spec = block(family, **{"epochs": 3, "batch_size": 16, "best_epoch": False, **knobs})
+    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
+
+    def core():
+        keras.utils.set_random_seed(4)
+        made = models.build(spec, features.seen(preprocessing), data.objective, data.units)
+        return made.get_layer("top") if isinstance(spec, params.MobileNet) else made
+
+    with features.pairs(data, preprocessing) as pairs:
+        held = [(np.array(x), y) for x, y in pairs]
+    if isinstance(spec, params.MobileNet):  # whose top learns from features of the trunk
+        width = core().input_shape[-1]
+        held = [(np.random.default_rng(0).random((len(y), width), np.float32), y) for _, y in held]
+    return data, spec, held, core
