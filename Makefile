@@ -32,10 +32,10 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui bench test test-slow test-all check format lock
+.PHONY: help setup repro ui bench bench-seeds test test-slow test-all check format lock
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(ready) ## Install what all the rest needs, in .venv
 
@@ -49,7 +49,11 @@ repro: $(ready) ## Run the whole line: what has not changed is not run again
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui
 
-bench: $(ready) ## Measure what the shipped models are worth over five seeds (about 35 minutes on two cores)
+bench: $(ready) ## Measure how fast the fit is, beside Keras, PyTorch and JAX (about 10 minutes; installs PyTorch)
+	$(pip) install --quiet --no-build-isolation --editable '.[bench]'
+	python benchmarks/speed.py
+
+bench-seeds: $(ready) ## Measure what the shipped models are worth over five seeds (about 35 minutes on two cores)
 	python benchmarks/seeds.py
 
 test: $(ready) ## Run the fast tests

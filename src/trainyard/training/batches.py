@@ -31,20 +31,23 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(self.count / self.size)
 
-    def of(self, epoch: int) -> list[Array]:
-        """The numbers of the examples in each batch of an epoch, counted from 0; the last one may be smaller."""
-        if self.seed is None:
-            return self._divided(np.arange(self.count))
-        rng = np.random.default_rng([self.seed, epoch])
-        batches = self._divided(rng.permutation(self.count))
-        if self.cut is not None:
-            rng.shuffle(batches)
-        return batches
+    def order(self, epoch: int) -> Array:
+        """The numbers of the examples `[count]` in the order of an epoch, counted from 0, whatever their lengths."""
+        return self._drawn(epoch)[0]
 
-    def _divided(self, order: Array) -> list[Array]:
+    def of(self, epoch: int) -> list[Array]:
+        """The numbers of the examples in each batch of an epoch; the last one may be smaller, or with lengths any."""
+        order, draws = self._drawn(epoch)
         if self.cut is not None:
             order = order[np.argsort(self.cut[order], kind="stable")]
-        return np.split(order, range(self.size, len(order), self.size))
+        batches = np.split(order, range(self.size, self.count, self.size))
+        if self.cut is not None and self.seed is not None:
+            draws.shuffle(batches)
+        return batches
+
+    def _drawn(self, epoch: int) -> tuple[Array, np.random.Generator]:
+        draws = np.random.default_rng([self.seed or 0, epoch])
+        return np.arange(self.count) if self.seed is None else draws.permutation(self.count), draws
 
 
 class Fed(keras.utils.PyDataset):

@@ -78,14 +78,15 @@ class Stream:
         return calls.apply(tf.data.experimental.assert_cardinality(self.calls)).prefetch(1)
 
     def _stacked(self) -> Iterator[tuple[tuple[Array, ...], int]]:
-        order = self.batches.of(self.epoch)
-        full = self.batches.count // self.batches.size
+        size, order = self.batches.size, self.batches.order(self.epoch)
+        full = len(order) // size
+        whole = order[: full * size].reshape(full, size)
         for start in range(0, full, self.together):
-            numbers = np.stack(order[start : min(start + self.together, full)])
+            numbers = whole[start : start + self.together]
             # filled up, since each shape is compiled anew
-            yield self._parts(np.resize(numbers, (self.together, self.batches.size))), len(numbers)
-        if full < len(order):
-            yield self._parts(order[-1][None]), 1
+            yield self._parts(np.resize(numbers, (self.together, size))), len(numbers)
+        if full * size < len(order):
+            yield self._parts(order[None, full * size :]), 1
 
     def _parts(self, numbers: Array) -> tuple[Array, ...]:
         if self.resident:
