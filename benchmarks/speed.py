@@ -133,9 +133,11 @@ def ours(work: SimpleNamespace) -> Epoch:
     from queue import Queue
     from threading import Thread
 
+    from trainyard.params import Training
     from trainyard.quality.objectives import OBJECTIVES
-    from trainyard.training import fit
+    from trainyard.training import device, fit
 
+    device.start(Training(), SEED)  # as shipped: determinism is strict
     spec, core = network(work)
     spec = spec.model_copy(update={"epochs": 10_000, "best_epoch": False})
     x, y = data(work)

@@ -489,7 +489,7 @@ CATALOGUE = {
         convert=_sms_spam,
         dataset="kind: text, path: PATH/messages.tsv, objective: binary, text: text, target: label, positive: spam, "
         'delimiter: "\\t", quoting: false, tokens: trigrams',
-        model="family: rnn, embedding: 64, filters: [128], kernel: [1, 2, 3], stride: 4, cell: gru, units: [64], "
+        model="family: rnn, embedding: 64, filters: [128], kernel: [2, 3, 4], stride: 4, cell: gru, units: [64], "
         "bidirectional: true, pooling: max, head_dropout: 0.5, optimizer: {name: adamw, weight_decay: 0.02, "
         "learning_rate: 0.002}, epochs: 12, early_stopping: {patience: 4}",
     ),

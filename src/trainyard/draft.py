@@ -36,7 +36,7 @@ MODELS = {
     "text": "family: rnn, embedding: 128, filters: [128], kernel: [1, 2, 3, 4], cell: gru, units: [64], "
     "bidirectional: true, pooling: max, head_dropout: 0.5, optimizer: {name: adamw, weight_decay: 0.02, "
     "learning_rate: 0.001}, epochs: 20, early_stopping: {patience: 4}, batch_size: 32",
-    "messages": "family: rnn, embedding: 64, filters: [128], kernel: [1, 2, 3], stride: 4, cell: gru, units: [64], "
+    "messages": "family: rnn, embedding: 64, filters: [128], kernel: [2, 3, 4], stride: 4, cell: gru, units: [64], "
     "bidirectional: true, pooling: max, head_dropout: 0.5, optimizer: {name: adamw, weight_decay: 0.02, "
     "learning_rate: 0.002}, epochs: 12, early_stopping: {patience: 4}, batch_size: 32",
     "speech": "family: rnn, filters: [64, 128], stride: 2, cell: gru, units: [128], bidirectional: true, "

@@ -8,11 +8,14 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from trainyard.errors import BadInput
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 @contextmanager
@@ -48,10 +51,10 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         yield draft
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file of these bytes."""
-    with replacing(path) as draft:
-        draft.write_bytes(content)
+def write_bytes(path: Path, *parts: "ReadableBuffer") -> None:
+    """Write a file of these bytes, one part after the other."""
+    with replacing(path) as draft, draft.open("wb") as file:
+        file.writelines(parts)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -125,16 +125,16 @@ def layers(*names):
     ("names", "count", "lengths", "expected", "reason"),
     [
         (("Dense",), 3200, None, (100, True), "steps: up to 100 a call, in a loop compiled by XLA"),
-        (("Dense",), 320, None, (1, "auto"), "steps: one a call, 200 steps are fewer than the 1500"),
+        (("Dense",), 320, None, (1, False), "steps: one a call, 200 steps are fewer than the 1500"),
         (("LSTM",), 3200, None, (64, True), "steps: up to 64 a call, in a loop compiled by XLA"),
         (("Conv2D", "Flatten", "Dense"), 3200, None, (64, False), "up to 64 a call, in a loop not compiled by XLA"),
-        (("Conv1D", "LSTM"), 3200, None, (1, "auto"), "steps: one a call, a step takes far longer than a call"),
-        (("LSTM",), 3200, np.arange(3200), (1, "auto"), "steps: one a call, a step takes far longer than a call"),
+        (("Conv1D", "LSTM"), 3200, None, (1, False), "steps: one a call, a step takes far longer than a call"),
+        (("LSTM",), 3200, np.arange(3200), (1, False), "steps: one a call, a step takes far longer than a call"),
     ],
 )
 def test_the_choice_is_printed_with_its_reason(caplog, names, count, lengths, expected, reason):
     caplog.set_level("INFO")
-    assert fit._together(layers(*names), Batches(count, 32, 1, lengths), 20) == expected
+    assert fit._together(layers(*names), Batches(count, 32, 1, lengths), (np.zeros((count, 4)),), 20) == expected
     assert reason in caplog.text
 
 
@@ -142,4 +142,35 @@ def test_convolutions_are_found_where_they_are_nested():
     inner = layers("Conv2D", "Flatten", "Dense")
     inputs = keras.Input((8, 8, 3))
     outer = keras.Model(inputs, keras.layers.Dense(1)(inner(inputs)))
-    assert fit._together(outer, Batches(3200, 32, 1), 20) == (64, False)
+    assert fit._together(outer, Batches(3200, 32, 1), (np.zeros((3200, 4)),), 20) == (64, False)
+
+
+def test_as_many_batches_go_into_a_call_as_fit_there(caplog):
+    """Photos that fill more memory than is given to them: a batch or more is read from the disk for each call."""
+    caplog.set_level("INFO")
+    photos = np.broadcast_to(np.float32(0), (3200, 96, 96, 3))
+    assert fit._together(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 32, 1), (photos,), 20) == (1, False)
+    assert "steps: one a call, no two batches of 32 fit into one" in caplog.text
+    assert fit._together(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 8, 1), (photos,), 20) == (4, False)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_loop_is_compiled_as_it_says(tmp_path, strict, monkeypatch, caplog):
+    """Also where operations must be deterministic, for which Keras' own `jit_compile` is declined."""
+    import tensorflow as tf
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary", epochs=2)
+    monkeypatch.setattr(fit, "DENSE", 1)
+    made = []
+    monkeypatch.setattr(fit, "Steps", lambda *arguments: made.append(steps.Steps(*arguments)) or made[0])
+    caplog.set_level("INFO")
+    try:
+        if strict:
+            tf.config.experimental.enable_op_determinism()
+        fit.fit(core(), training, validation, spec, data, seed=7)
+    finally:
+        disable_op_determinism()
+    assert "steps: up to 3 a call, in a loop compiled by XLA" in caplog.text
+    numbers = tf.zeros((3, 16), tf.int32)
+    assert "HloModule" in made[0].loop.experimental_get_compiler_ir((numbers,), tf.constant(3))(stage="hlo")

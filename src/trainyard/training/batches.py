@@ -57,9 +57,10 @@ class Fed(keras.utils.PyDataset):
         """`arrays` `[count, ...]`: features, which may lie on the disk, what is learnt of them, perhaps weights."""
         super().__init__()
         self.batches, self.arrays = batches, arrays
-        # the longest first, then the shortest: of two first batches alike Keras takes the length for fixed
-        *others, last = batches.of(0)
-        self.order = [last, *others]
+        self.order = batches.of(0)
+        if (cut := batches.cut) is not None:  # Keras takes a length for fixed where the first two batches have the same
+            self.order.sort(key=lambda chosen: cut[chosen].max())
+            self.order.insert(0, self.order.pop())
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -1,5 +1,6 @@
 """Features: what a core sees and what it learns, computed once from a prepared dataset and held on the disk."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,18 @@ Pair = tuple[Any, Array]
 
 
 @contextmanager
-def pairs(data: Prepared, preprocessing: Preprocessing) -> Iterator[list[Pair]]:
+def pairs(data: Prepared, preprocessing: Preprocessing, folder: Path | None = None) -> Iterator[list[Pair]]:
     """Of the training and the validation split: what the core sees, `[n, ...]`, and what it learns of it.
 
-    The features are computed once and lie on the disk, so that memory stays flat.
+    The features are computed once and lie on the disk, so that memory stays flat: below `folder`, where what a killed
+    training left is removed first, or else where temporary files lie.
     """
     model = preprocessing.model()
-    with TemporaryDirectory(prefix="trainyard-") as scratch:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("features-*"):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix="features-", dir=folder) as scratch:
         yield [
             (_features(model, part, Path(scratch) / f"{i}.npy"), learnt(data, preprocessing, part))
             for i, part in enumerate((data.train, data.validation))

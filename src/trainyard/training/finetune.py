@@ -34,7 +34,7 @@ def train(
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
     core = models.build(spec, seen(preprocessing), data.objective, data.units)
     pretrained.load(core.get_layer("trunk").get_layer("backbone"), backbone)
-    with pairs(data, preprocessing) as (training, validation):
+    with pairs(data, preprocessing, resume.folder if resume else None) as (training, validation):
         history = finetune(core, training, validation, spec, data, seed, on_epoch, resume)
     return preprocessing.join(core), history
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from trainyard import kinds, models
 from trainyard.errors import BadInput, TrainingFailed
@@ -19,7 +20,7 @@ from trainyard.params import Model, Optimizer, Schedule
 from trainyard.training.batches import Batches, Fed
 from trainyard.training.features import Pair, lengths, pairs, seen, weights
 from trainyard.training.resume import Kept, Resume
-from trainyard.training.steps import Steps, Stream
+from trainyard.training.steps import Steps, Stream, most_together
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -76,7 +77,7 @@ def train(
     """Build a model, fit it from scratch; gives it as it is saved, taking raw values, and its history, as of `fit`."""
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
     core = models.build(spec, seen(preprocessing), data.objective, data.units)
-    with pairs(data, preprocessing) as (training, validation):
+    with pairs(data, preprocessing, resume.folder if resume else None) as (training, validation):
         history = fit(core, training, validation, spec, data, seed, on_epoch, resume=resume)
     return preprocessing.join(core), history
 
@@ -110,10 +111,10 @@ def fit(
     batches = Batches(len(training[1]), spec.batch_size, seed, cut)
     weight = weights(spec, data, training[1])
     arrays = training if weight is None else (*training, weight)
-    together, compiled = _together(core, batches, epochs)
+    together, compiled = _together(core, batches, arrays, epochs)
     source: Fed | Stream = Stream(batches, together, *arrays) if together > 1 else Fed(batches, *arrays)
-    trained = Steps(core, source.fetch()) if isinstance(source, Stream) else core
-    compile_core(trained, spec, data, optimizer or spec.optimizer, compiled)
+    trained = Steps(core, source.fetch(), compiled) if isinstance(source, Stream) else core
+    compile_core(trained, spec, data, optimizer or spec.optimizer, "auto" if trained is core else False)
 
     # two of them: what ends a training, and what is the best of it, are two questions
     counting = [keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=spec.best_epoch)]
@@ -123,6 +124,7 @@ def fit(
         counting.append(keras.callbacks.ReduceLROnPlateau("val_loss", **spec.plateau.model_dump()))
     rows: list[dict[str, float]] = []
     kept = Kept(resume, counting, rows) if resume else None
+    told = len(rows)
     for row in rows:
         on_epoch(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})
     try:
@@ -137,7 +139,9 @@ def fit(
             callbacks=[Watch(source, first, epochs, on_epoch, rows), *counting, *([kept] if kept else [])],
             verbose=1 if sys.stderr.isatty() else 0,
         )
-    except (TypeError, ValueError) as error:  # a name that Keras knows, and that does not fit: told at the first step
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+        if len(rows) > told:  # not a name that Keras knows and that does not fit: that is told at the first step
+            raise
         raise _refused(spec, error) from error
     history = pd.DataFrame(rows).set_index("epoch")
     chosen = first + counting[0].best_epoch if spec.best_epoch else history.index[-1]
@@ -148,7 +152,7 @@ def fit(
     return history
 
 
-def _together(core: keras.Model, batches: Batches, epochs: int) -> tuple[int, bool | str]:
+def _together(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: int) -> tuple[int, bool]:
     """How many steps are made in a call, and whether XLA compiles them; printed with its reason.
 
     One step is a call of its own, as in plain `fit`, where a loop does not gain.
@@ -156,18 +160,25 @@ def _together(core: keras.Model, batches: Batches, epochs: int) -> tuple[int, bo
     names = set(_layers(core))
     convolutions = any("Conv" in name for name in names)
     recurrent = any(name in {"SimpleRNN", "LSTM", "GRU", "Bidirectional"} for name in names)
-    steps, full = len(batches) * epochs, batches.count // batches.size
+    dense = not convolutions and not recurrent
+    steps, least = len(batches) * epochs, DENSE if dense else OTHERS
+    most = min(TOGETHER["dense" if dense else "others"], batches.count // batches.size, most_together(batches, *arrays))
     if batches.cut is not None or (convolutions and recurrent):
         reason = "a step takes far longer than a call"
-    elif steps < (least := OTHERS if convolutions or recurrent else DENSE) or full < 2:
+    elif keras.backend.backend() != "tensorflow":
+        reason = "the loop is one of TensorFlow"
+    elif tf.config.get_visible_devices("GPU") and not dense:
+        reason = "on a GPU the next one is called while a step runs"
+    elif steps < least:
         reason = f"{steps} steps are fewer than the {least} from which on a loop saves what it takes to compile"
+    elif most < 2:
+        reason = f"no two batches of {batches.size} fit into one"
     else:
-        most = TOGETHER["others" if convolutions or recurrent else "dense"]
         how = "not compiled by XLA, which is slow at convolutions there" if convolutions else "compiled by XLA"
-        log.info("steps: up to %d a call, in a loop %s", min(most, full), how)
-        return min(most, full), not convolutions
+        log.info("steps: up to %d a call, in a loop %s", most, how)
+        return most, not convolutions
     log.info("steps: one a call, %s", reason)
-    return 1, "auto"
+    return 1, False
 
 
 def _layers(model: keras.Model) -> list[str]:

@@ -9,15 +9,14 @@ import json
 import logging
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import trainyard
 from trainyard import files
@@ -27,6 +26,9 @@ from trainyard.training.batches import Array
 log = logging.getLogger(__name__)
 
 ROOT = Path(".trainyard/resume")
+STATES = ("one.state", "other.state")
+HASH = 32
+"""Bytes of the SHA-256 at the head of a state."""
 EVERY = 5.0
 """Seconds of training that may be lost: an epoch that ends sooner after the last one that was kept is not kept."""
 
@@ -36,11 +38,12 @@ COUNTED = ("best", "best_epoch", "wait", "stopped_epoch", "cooldown_counter")
 
 
 class Resume:
-    """The last states of one training, in two files of which one is always whole."""
+    """The last two states of one training; while one is written the other is whole."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` need not exist."""
         self.folder = folder
+        self._next = 0
         self._written = time.monotonic()
 
     def phase(self, name: str) -> "Resume":
@@ -53,27 +56,34 @@ class Resume:
 
     def write(self, epochs: int, arrays: Mapping[str, Array], told: Mapping[str, Any]) -> None:
         """Keep the state after so many epochs in place of the last but one."""
-        content = io.BytesIO()
+        archive = io.BytesIO()
         about = np.frombuffer(json.dumps({**told, "epochs": epochs}).encode(), np.uint8)
-        np.savez(content, allow_pickle=False, told=about, **arrays)
-        files.write_bytes(self.folder / f"{'even' if epochs % 2 == 0 else 'odd'}.npz", content.getvalue())
+        np.savez(archive, allow_pickle=False, told=about, **arrays)
+        content = archive.getbuffer()
+        files.write_bytes(self.folder / STATES[self._next], sha256(content).digest(), content)
+        self._next = 1 - self._next
         self._written = time.monotonic()
 
     def read(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """The newest state that is whole; None where there is none. One line tells of one that is not."""
         found = []
-        for path in sorted(self.folder.glob("*.npz")):
-            try:
-                with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                    arrays = {name: archive[name] for name in archive.files}  # each is checked by its CRC
-                told = json.loads(bytes(arrays.pop("told")))
-                found.append((told.pop("epochs"), arrays, told))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                log.warning("%s: not whole (%s): the state before it is taken", path, error)
+        for number, name in enumerate(STATES):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            content = path.read_bytes()
+            if sha256(content[HASH:]).digest() != content[:HASH]:
+                log.warning("%s: not whole: left aside", path)
+                continue
+            with np.load(io.BytesIO(content[HASH:]), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            told = json.loads(bytes(arrays.pop("told")))
+            found.append((told.pop("epochs"), number, arrays, told))
         if not found:
             return None
-        epochs, arrays, told = max(found, key=lambda state: state[0])
-        log.info("goes on after epoch %d, which a training left that did not end (%s)", epochs, self.folder)
+        epochs, number, arrays, told = max(found, key=lambda state: state[0])
+        self._next = 1 - number
+        log.info("goes on after epoch %d, to which a training that did not end had come (%s)", epochs, self.folder)
         return arrays, told
 
     def done(self) -> None:
@@ -82,14 +92,15 @@ class Resume:
 
 
 def of(name: str, params: Params) -> Resume:
-    """What an interrupted training of this model, on the same data by the same params and code, left."""
+    """What an interrupted training of this model, on the same data by the same params, code and device, left."""
     spec = params.model(name)
     told = {
         "model": spec.model_dump(mode="json"),
         "dataset": params.dataset(spec.dataset).model_dump(mode="json"),
         "training": params.training.model_dump(mode="json"),
         "seed": params.seed,
-        "versions": [version(package) for package in ("keras", "numpy")] + [keras.backend.backend()],
+        "versions": [keras.__version__, tf.__version__, np.__version__],
+        "devices": [device.device_type for device in tf.config.get_visible_devices()],
     }
     package = Path(trainyard.__file__).parent
     inputs = [path for path in (Path("build") / spec.dataset, Path("backbones") / name) if path.exists()]
@@ -108,19 +119,17 @@ class Kept(keras.callbacks.Callback):
         super().__init__()
         self.resume, self.others, self.rows = resume, others, rows
         self.state = resume.read()
+        self.over = False
+        """Whether the training had come to its end."""
         if self.state is not None:
             rows.extend(self.state[1]["rows"])
-
-    @property
-    def over(self) -> bool:
-        """Whether the training had come to its end."""
-        return self.state is not None and self.state[1]["over"]
+            self.over = self.state[1]["over"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Here, as the other callbacks forget all when a training begins."""
         if self.state is None:
             return
-        arrays, told = self.state
+        (arrays, told), self.state = self.state, None
         for name, variables in self._variables().items():
             for number, variable in enumerate(variables):
                 variable.assign(arrays[f"{name}.{number}"])
@@ -131,7 +140,7 @@ class Kept(keras.callbacks.Callback):
                 callback.best_weights = best
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keep the state."""
+        """Keep the state; where it cannot be written, the training goes on all the same."""
         over = self.model.stop_training or epoch + 1 == self.params["epochs"]
         if not over and not self.resume.due():
             return
@@ -144,7 +153,10 @@ class Kept(keras.callbacks.Callback):
             for number, weight in enumerate(getattr(callback, "best_weights", None) or []):
                 arrays[f"best.{number}"] = weight
         counted = [{name: _plain(vars(callback).get(name)) for name in COUNTED} for callback in self.others]
-        self.resume.write(epoch + 1, arrays, {"rows": self.rows, "callbacks": counted, "over": over})
+        try:
+            self.resume.write(epoch + 1, arrays, {"rows": self.rows, "callbacks": counted, "over": over})
+        except OSError as error:
+            log.warning("%s: no state is kept (%s): a training that is killed begins anew", self.resume.folder, error)
 
     def _variables(self) -> dict[str, list[keras.Variable]]:
         optimizer = self.model.optimizer

@@ -23,14 +23,22 @@ MOST_BYTES = 2**22
 class Steps(keras.Model):
     """A model that shares all layers of `core`, and whose `train_step` makes a step for each batch that it is given."""
 
-    def __init__(self, core: keras.Model, fetch: Callable[..., tuple[Any, ...]]) -> None:
-        """`fetch` gives the batch of one turn: features, what is learnt of them, perhaps weights."""
+    def __init__(self, core: keras.Model, fetch: Callable[..., tuple[Any, ...]], compiled: bool) -> None:
+        """`fetch` gives the batch of one turn: features, what is learnt of them, perhaps weights.
+
+        `compiled` has XLA compile the loop. It is asked here and not by `compile`: there Keras declines it where
+        operations must be deterministic, since XLA lacks some of them, of which no dense or recurrent layer is one.
+        """
         super().__init__(core.inputs, core.outputs)
         self.fetch = fetch
+        self.loop = tf.function(self._loop, jit_compile=compiled, reduce_retracing=True)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Make the first `count` of the steps that the stacked batches `[steps, size, ...]` would make."""
-        stacked, count = data
+        self.loop(*data)
+        return self.get_metrics_result()
+
+    def _loop(self, stacked: tuple[tf.Tensor, ...], count: tf.Tensor) -> None:
         step = super().train_step
 
         def turn(number: tf.Tensor) -> tuple[tf.Tensor]:
@@ -38,22 +46,28 @@ class Steps(keras.Model):
             return (number + 1,)
 
         tf.while_loop(lambda number: number < count, turn, (tf.constant(0),), parallel_iterations=1)
-        return self.get_metrics_result()
+
+
+def most_together(batches: Batches, *arrays: Any) -> int:
+    """How many batches of `arrays` `[count, ...]` a call may be given."""
+    row = _row(arrays)
+    return len(batches) if row * batches.count <= RESIDENT else MOST_BYTES // (row * batches.size)
+
+
+def _row(arrays: tuple[Any, ...]) -> int:
+    return sum(int(np.prod(array.shape[1:])) * array.dtype.itemsize for array in arrays)
 
 
 class Stream:
     """Batches of an epoch, stacked for `Steps`: their numbers where all features lie in memory, else themselves."""
 
     def __init__(self, batches: Batches, most: int, *arrays: Any) -> None:
-        """`most` batches in a call; `arrays` `[count, ...]` as in `Fed`."""
+        """At most `most` batches in a call; `arrays` `[count, ...]` as in `Fed`."""
         self.batches, self.arrays, self.epoch = batches, arrays, 0
-        sizes = [int(np.prod(array.shape[1:])) * array.dtype.itemsize for array in arrays]
-        self.resident = sum(sizes) * batches.count <= RESIDENT
-        if not self.resident:
-            most = max(1, min(most, MOST_BYTES // (sum(sizes) * batches.size)))
+        self.resident = _row(arrays) * batches.count <= RESIDENT
         full = batches.count // batches.size
         calls = -(-full // most)
-        self.together = -(-full // max(calls, 1))
+        self.together = -(-full // calls)
         """Batches in a call: as many in each, so that none is nearly empty."""
         self.calls = calls + (batches.count > full * batches.size)
 
