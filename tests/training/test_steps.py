@@ -150,7 +150,7 @@ def test_as_many_batches_go_into_a_call_as_fit_there(caplog):
     caplog.set_level("INFO")
     photos = np.broadcast_to(np.float32(0), (3200, 96, 96, 3))
     assert fit._together(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 32, 1), (photos,), 20) == (1, False)
-    assert "steps: one a call, no two batches of 32 fit into one" in caplog.text
+    assert "steps: one a call, one would hold a single batch of 32" in caplog.text
     assert fit._together(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 8, 1), (photos,), 20) == (4, False)
 
 

@@ -172,7 +172,7 @@ def _together(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epoc
     elif steps < least:
         reason = f"{steps} steps are fewer than the {least} from which on a loop saves what it takes to compile"
     elif most < 2:
-        reason = f"no two batches of {batches.size} fit into one"
+        reason = f"one would hold a single batch of {batches.size}"
     else:
         how = "not compiled by XLA, which is slow at convolutions there" if convolutions else "compiled by XLA"
         log.info("steps: up to %d a call, in a loop %s", most, how)
