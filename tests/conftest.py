@@ -1,6 +1,7 @@
 """What all tests share: properties that draw the same examples in every run, and a quiet Keras."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -16,3 +17,13 @@ def here(tmp_path, monkeypatch):
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _as_shipped():
+    """A test that asks TensorFlow for deterministic operations asks for itself alone."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework.config import disable_op_determinism
+
+        disable_op_determinism()

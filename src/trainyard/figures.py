@@ -12,13 +12,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from trainyard import files
+from trainyard.arrays import Array
 from trainyard.quality.metrics import chosen, word_errors
 from trainyard.quality.objectives import Objective
-
-Array = NDArray[Any]
 
 mpl.rcParams["text.parse_math"] = False  # a dollar in a class or a file name is a dollar
 

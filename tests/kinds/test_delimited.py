@@ -73,10 +73,10 @@ def test_what_is_no_file_is_refused(here, refusal, monkeypatch):
     FILE.mkdir()
     assert refusal(lambda: delimited.read(FILE, ",")) == "a.csv: is a folder (expected a CSV file)"
 
-    def deny(path):
+    def deny(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", deny)
+    monkeypatch.setattr(Path, "open", deny)
     assert refusal(lambda: delimited.read(Path("b.csv"), ",")) == "b.csv: cannot be read (Permission denied)"
 
 

@@ -45,7 +45,7 @@ def test_the_manifest_is_the_table_with_numbers_and_text_told_apart(here):
     assert list(manifest.index) == list(range(2, ROWS + 2))
     assert manifest["age"].dtype == np.float64
     assert np.isnan(manifest["age"][5])
-    assert manifest["colour"][6] is None
+    assert pd.isna(manifest["colour"][6])
     assert manifest["colour"][7] == "red"
 
 

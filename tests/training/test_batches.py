@@ -46,3 +46,67 @@ def test_recordings_of_alike_lengths_are_learnt_together_and_cut():
     assert len(set(orders)) == 3
     assert len({fed[i][0].shape[1] for i in range(len(fed))}) <= 4
     assert sum(fed[i][0].size for i in range(len(fed))) < 0.7 * x.size
+
+
+# === Examples that are read from the disk ===
+
+
+def test_blocks_are_read_together_and_every_example_is_learnt_once():
+    batches = Batches(10_000, 32, seed=3, row=1024)
+    assert (batches.block, batches.pool) == (64, 2**15)
+    batches.pool = 2048
+    orders = [batches.order(epoch) for epoch in (1, 2)]
+    for order in orders:
+        assert sorted(order) == list(range(10_000))
+        assert len({*(order[:2048] // 64)}) <= 33, "what is shuffled together comes from few places of the disk"
+    assert (orders[0] != orders[1]).any()
+    again = Batches(10_000, 32, seed=3, row=1024)
+    again.pool = 2048
+    np.testing.assert_array_equal(again.order(2), orders[1])
+
+
+def test_large_examples_are_shuffled_wholly():
+    np.testing.assert_array_equal(Batches(500, 8, seed=3, row=2**16).order(4), Batches(500, 8, seed=3).order(4))
+
+
+def test_batches_of_blocks_are_as_good_as_drawn_from_all():
+    """Of data that lie class by class, the worst case: class counts of batches spread as those of a whole shuffle do.
+
+    A batch of 32 of which each example is one of ten classes: the spread of a count is that of a draw without
+    replacement, within 5%, and no class is missing longer from the batches.
+    """
+    count, size = 400_000, 32
+    labels = np.repeat(np.arange(10), count // 10)
+
+    def counts(row, blocks=512):
+        batches = Batches(count, size, seed=1, row=row)
+        assert (batches.block, batches.pool) == ((163, 163 * 512) if row else (1, 512)), "a fifth of all, not all"
+        batches.pool = batches.block * blocks
+        return np.stack([np.bincount(labels[batch], minlength=10) for batch in batches.order(0).reshape(-1, size)])
+
+    whole, blocks = counts(None), counts(400)
+    assert abs(blocks.std() / whole.std() - 1) < 0.05
+    assert counts(400, blocks=8).std() > 1.05 * whole.std(), "a pool of few blocks would be seen here"
+    away = [np.diff(np.flatnonzero(found[:, 0])).max() for found in (whole, blocks)]
+    assert away[1] <= 2 * away[0]
+
+
+def test_a_network_learns_as_much_from_blocks_as_from_a_whole_shuffle():
+    """Logistic regression by stochastic gradients on rows sorted by class: the same loss after an epoch, five seeds."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0.7, 1, (60_000, 8)), rng.normal(1.3, 1, (60_000, 8))])
+    x[:, 0] = 1
+    y = np.repeat([0.0, 1.0], 60_000)
+
+    def loss(seed, row):
+        weights, batches = np.zeros(8), Batches(len(y), 32, seed=seed, row=row)
+        batches.pool = min(batches.pool, 20_000)
+        for batch in batches.of(0):
+            slope = 1 / (1 + np.exp(-x[batch] @ weights)) - y[batch]
+            weights -= 0.05 * slope @ x[batch] / len(batch)
+        margin = np.where(y == 1, 1, -1) * (x @ weights)
+        return np.log1p(np.exp(-margin)).mean()
+
+    whole, blocks = ([loss(seed, row) for seed in range(5)] for row in (None, 1024))
+    assert abs(np.mean(blocks) - np.mean(whole)) < 2 * np.std(whole) + 1e-3
+    assert loss(None, None) > np.mean(whole) + 10 * np.std(whole), "rows in the order of the disk would be seen here"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from contracts.samples import prepared
 
-from trainyard import kinds, models
+from trainyard import arrays, kinds, models
 from trainyard.models import Features, mobilenet, pretrained
 from trainyard.params import MobileNet
 from trainyard.training import features, finetune
@@ -92,10 +92,14 @@ def test_a_second_phase_that_is_worse_is_undone(images):
     assert history["kept"].iloc[2] == 0
 
 
-def test_frozen_features_are_those_of_the_network_and_copies_differ(images):
+@pytest.mark.parametrize("most", [2**25, 0])
+def test_frozen_features_are_those_of_the_network_and_copies_differ(images, tmp_path, monkeypatch, most):
+    monkeypatch.setattr(arrays, "RESIDENT", most)
     core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
     pixels = np.asarray(images.train.raw["image"][:6], np.float32) / 255
-    features = finetune._frozen_features(core, pixels, 2)
+    held = finetune._frozen_features(core, pixels, 2, tmp_path / "features.npy")
+    assert (tmp_path / "features.npy").exists() == (not most)
+    features = held[:]
     np.testing.assert_allclose(features[:6], np.asarray(core.get_layer("trunk")(pixels, training=False)), atol=1e-6)
     assert features.shape[0] == 18
     assert (features[6:12] != features[:6]).any()

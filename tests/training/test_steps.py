@@ -6,6 +6,7 @@ import pytest
 from contracts.test_families import FAMILIES
 from training_cases import started
 
+from trainyard import arrays
 from trainyard.params import EarlyStopping, Optimizer
 from trainyard.training import fit, steps
 from trainyard.training.batches import Batches
@@ -62,7 +63,7 @@ def test_a_family_learns_what_plain_keras_learns(tmp_path, together, family, kin
 def test_every_example_is_learnt_once_an_epoch_with_its_own_weight(tmp_path, together, monkeypatch, resident):
     data, spec, ((x, y), validation), core = started(tmp_path, "mlp", "tables", "binary", class_weight={"1": 3.0})
     together(2, True)
-    monkeypatch.setattr(steps, "RESIDENT", 2**25 if resident else 0)
+    monkeypatch.setattr(arrays, "RESIDENT", 2**25 if resident else 0)
     ours, plain = core(), core()
     fit.fit(ours, (x, y), validation, spec, data, seed=7)
     fit.compile_core(plain, spec, data, spec.optimizer, True)
@@ -75,7 +76,7 @@ def test_every_example_is_learnt_once_an_epoch_with_its_own_weight(tmp_path, tog
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_stream_gives_the_batches_of_the_epoch(monkeypatch, resident):
-    monkeypatch.setattr(steps, "RESIDENT", 2**25 if resident else 0)
+    monkeypatch.setattr(arrays, "RESIDENT", 2**25 if resident else 0)
     x, y = np.arange(50, dtype=np.float32)[:, None], np.arange(50, dtype=np.float32) * 2
     batches = Batches(50, 8, seed=5)
     stream = steps.Stream(batches, 4, x, y)
@@ -158,19 +159,15 @@ def test_as_many_batches_go_into_a_call_as_fit_there(caplog):
 def test_the_loop_is_compiled_as_it_says(tmp_path, strict, monkeypatch, caplog):
     """Also where operations must be deterministic, for which Keras' own `jit_compile` is declined."""
     import tensorflow as tf
-    from tensorflow.python.framework.config import disable_op_determinism
 
     data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary", epochs=2)
     monkeypatch.setattr(fit, "DENSE", 1)
     made = []
     monkeypatch.setattr(fit, "Steps", lambda *arguments: made.append(steps.Steps(*arguments)) or made[0])
     caplog.set_level("INFO")
-    try:
-        if strict:
-            tf.config.experimental.enable_op_determinism()
-        fit.fit(core(), training, validation, spec, data, seed=7)
-    finally:
-        disable_op_determinism()
+    if strict:
+        tf.config.experimental.enable_op_determinism()
+    fit.fit(core(), training, validation, spec, data, seed=7)
     assert "steps: up to 3 a call, in a loop compiled by XLA" in caplog.text
     numbers = tf.zeros((3, 16), tf.int32)
     assert "HloModule" in made[0].loop.experimental_get_compiler_ir((numbers,), tf.constant(3))(stage="hlo")

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trainyard import files
+from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
 from trainyard.params import Dataset, Expectation, nearest
 from trainyard.quality.baselines import Baseline
@@ -23,24 +24,6 @@ from trainyard.quality.objectives import OBJECTIVES, Objective
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
-
-Array = NDArray[Any]
-
-
-class Rows(Protocol):
-    """What an array is to training: a length and a look-up; windows of a series are cut when they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Like an array's."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Like an array's."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -97,6 +80,8 @@ class Preprocessing:
     """What the core learns to give, from the examples' targets."""
     tokens: int = 0
     """How many tokens the features are numbers of; 0 where they are not."""
+    anew: bool = False
+    """Whether to compute features each time costs less than to keep more of them than memory holds."""
 
     def model(self) -> "keras.Model":
         """Raw values to features: what is computed once, before the core is trained."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from trainyard import files
+from trainyard import arrays, files
+from trainyard.arrays import Array
 from trainyard.errors import BadInput
-from trainyard.kinds import Array, Examples, Prepared, Preprocessing, class_names, class_numbers, read_rows
+from trainyard.kinds import Examples, Prepared, Preprocessing, class_names, class_numbers, read_rows
 from trainyard.params import Expectation, Images
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
@@ -89,21 +90,17 @@ def facts(spec: Images, manifest: pd.DataFrame) -> dict[str, Any]:
 
 
 def write(spec: Images, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
-    """`images.npy` uint8 `[n, height, width, channels]`, filled image by image; `target.npy`; `rows.csv`."""
-    shape = (len(manifest), *facts["shape"])
-    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    for i, example in enumerate(manifest.index):
-        path = Path(spec.path) / example
-        images[i] = _pixels(spec, facts, path.read_bytes(), str(path))
-    images.flush()
+    """`images.npy` uint8 `[n, height, width, channels]`, written image by image; `target.npy`; `rows.csv`."""
+    paths = (Path(spec.path) / example for example in manifest.index)
+    images = (_pixels(spec, facts, path.read_bytes(), str(path)) for path in paths)
+    arrays.write(folder / "images.npy", (image[None] for image in images))
     np.save(folder / "target.npy", class_numbers(manifest["label"], facts["classes"]))
     files.write_csv(folder / "rows.csv", manifest[[column for column in ("label", "group") if column in manifest]])
 
 
 def read(spec: Images, facts: Mapping[str, Any], folder: Path) -> Examples:
     """The images stay on the disk."""
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    return Examples({"image": images}, np.load(folder / "target.npy"), read_rows(folder))
+    return Examples({"image": arrays.Stored(folder / "images.npy")}, np.load(folder / "target.npy"), read_rows(folder))
 
 
 def decode(spec: Images, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
@@ -124,7 +121,7 @@ def preprocessing(spec: Images, facts: Mapping[str, Any], train: Examples) -> Pr
     from keras import layers
 
     image = keras.Input(tuple(facts["shape"]), dtype="uint8", name="image")
-    return Preprocessing({"image": image}, layers.Rescaling(1 / 255, name="pixels")(image))
+    return Preprocessing({"image": image}, layers.Rescaling(1 / 255, name="pixels")(image), anew=True)
 
 
 def compared(spec: Images, data: Prepared) -> tuple[Baseline, Baseline]:

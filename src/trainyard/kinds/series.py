@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from trainyard import files
+from trainyard import arrays, files
+from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
-from trainyard.kinds import Array, Examples, Prepared, Preprocessing, delimited, read_rows
+from trainyard.kinds import Examples, Prepared, Preprocessing, delimited, read_rows
 from trainyard.params import Expectation, Series
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
@@ -32,7 +33,7 @@ SEASONS = {"s": 60, "min": 60, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "ME": 
 class Windows:
     """Windows of a series, cut when they are asked for: an array `[n, window, columns]` that needs no room."""
 
-    def __init__(self, values: Array, starts: Array, window: int) -> None:
+    def __init__(self, values: Rows, starts: Array, window: int) -> None:
         """`values` `[time, columns]`; `starts` `[n]`, the first row of each window."""
         self.values, self.starts, self.window = values, starts, window
         self.shape, self.dtype = (len(starts), window, values.shape[1]), values.dtype
@@ -114,8 +115,7 @@ def write(spec: Series, facts: Mapping[str, Any], manifest: pd.DataFrame, folder
 
 def read(spec: Series, facts: Mapping[str, Any], folder: Path) -> Examples:
     """Windows over values that stay on the disk; an example is named by the time of its last known row."""
-    values = np.load(folder / "values.npy", mmap_mode="r")
-    windows = Windows(values, np.load(folder / "starts.npy"), spec.window)
+    windows = Windows(arrays.Stored(folder / "values.npy"), np.load(folder / "starts.npy"), spec.window)
     return Examples({"window": windows}, np.load(folder / "target.npy"), read_rows(folder))
 
 
@@ -144,8 +144,8 @@ def preprocessing(spec: Series, facts: Mapping[str, Any], train: Examples) -> Pr
     import keras
     from keras import layers
 
-    values = np.asarray(_windows(train).values, np.float64)
-    mean, variance = np.nanmean(values, axis=0), np.nanvar(values, axis=0)
+    values = _windows(train).values
+    mean, variance, _ = arrays.moments(lambda: arrays.in_parts(values))
     place = facts["columns"].index(spec.target)
     scale = float(np.std(train.target - _last(train, place))) or 1.0
     window = keras.Input((spec.window, len(facts["columns"])), name="window")
@@ -156,6 +156,7 @@ def preprocessing(spec: Series, facts: Mapping[str, Any], train: Examples) -> Pr
         answer=lambda output: layers.Add()(
             [layers.Rescaling(scale, name="units")(output), window[:, -1, place : place + 1]]
         ),
+        anew=True,
         learns=lambda examples: (examples.target - _last(examples, place)) / scale,
     )
 

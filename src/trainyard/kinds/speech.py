@@ -8,7 +8,7 @@ import hashlib
 import io
 import logging
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from trainyard import files
+from trainyard import arrays, files
+from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
-from trainyard.kinds import Array, Examples, Prepared, Preprocessing, delimited, read_rows
+from trainyard.kinds import Examples, Prepared, Preprocessing, delimited, read_rows
 from trainyard.params import Expectation, Speech
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
@@ -42,7 +43,7 @@ QUIET = 1e-4
 class Clips:
     """Recordings of several lengths that lie one after the other, padded with 0 when they are asked for."""
 
-    def __init__(self, sound: Array, starts: Array, lengths: Array) -> None:
+    def __init__(self, sound: Rows, starts: Array, lengths: Array) -> None:
         """`sound` float32 `[time]`; `starts` and `lengths` `[n]`, in samples."""
         self.sound, self.starts, self.lengths = sound, starts, lengths
         self.shape, self.dtype = (len(starts), int(lengths.max(initial=1))), sound.dtype
@@ -135,14 +136,17 @@ def facts(spec: Speech, manifest: pd.DataFrame) -> dict[str, Any]:
 
 
 def write(spec: Speech, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
-    """`sound.f32` `[time]`, recording after recording; int64 `lengths.npy` `[n]`; `target.npy` text; `rows.csv`."""
+    """Float32 `sound.npy` `[time]`, recording after recording; int `lengths.npy` `[n]`; `target.npy`; `rows.csv`."""
     lengths = []
-    with (folder / "sound.f32").open("wb") as sound:
+
+    def clips() -> Iterator[Array]:
         for example in manifest.index:
             path = Path(spec.path) / example
             clip = _decoded(spec, path.read_bytes(), str(path))
-            sound.write(clip.tobytes())
             lengths.append(len(clip))
+            yield clip
+
+    arrays.write(folder / "sound.npy", clips())
     np.save(folder / "lengths.npy", np.array(lengths))
     np.save(folder / "target.npy", manifest["transcript"].to_numpy(np.str_))
     rows = pd.DataFrame({"label": manifest["transcript"]}, index=manifest.index)
@@ -154,7 +158,7 @@ def write(spec: Speech, facts: Mapping[str, Any], manifest: pd.DataFrame, folder
 def read(spec: Speech, facts: Mapping[str, Any], folder: Path) -> Examples:
     """The sound stays on the disk."""
     lengths = np.load(folder / "lengths.npy")
-    sound = np.memmap(folder / "sound.f32", np.float32, mode="r")
+    sound = arrays.Stored(folder / "sound.npy")
     raw = {"samples": Clips(sound, np.cumsum(lengths) - lengths, lengths), "length": lengths.astype(np.int32)[:, None]}
     return Examples(raw, np.load(folder / "target.npy"), read_rows(folder))
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from trainyard import files
+from trainyard import arrays, files
+from trainyard.arrays import Array
 from trainyard.errors import BadInput
-from trainyard.kinds import Array, Examples, Prepared, Preprocessing, class_names, class_numbers, delimited, read_rows
+from trainyard.kinds import Examples, Prepared, Preprocessing, class_names, class_numbers, delimited, read_rows
 from trainyard.params import Expectation, Tables
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
@@ -101,8 +102,11 @@ def facts(spec: Tables, manifest: pd.DataFrame) -> dict[str, Any]:
 
 def write(spec: Tables, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: Path) -> None:
     """`numeric.npy` float32 `[n, columns]`, `categorical.npy` text `[n, columns]`, `target.npy`, `rows.csv`."""
-    np.save(folder / "numeric.npy", manifest[facts["numeric"]].to_numpy(np.float32))
-    np.save(folder / "categorical.npy", manifest[facts["categorical"]].fillna("").to_numpy(np.str_))
+    width = max((len(name) for names in facts["categories"].values() for name in names), default=1)
+    numeric = (part.to_numpy(np.float32) for part in arrays.in_parts(manifest[facts["numeric"]]))
+    categorical = (part.fillna("").to_numpy(f"<U{width}") for part in arrays.in_parts(manifest[facts["categorical"]]))
+    arrays.write(folder / "numeric.npy", numeric)
+    arrays.write(folder / "categorical.npy", categorical)
     labels = manifest[spec.target]
     target = class_numbers(labels, facts["classes"]) if "classes" in facts else labels.to_numpy(np.float32)[:, None]
     np.save(folder / "target.npy", target)
@@ -113,11 +117,12 @@ def write(spec: Tables, facts: Mapping[str, Any], manifest: pd.DataFrame, folder
 
 
 def read(spec: Tables, facts: Mapping[str, Any], folder: Path) -> Examples:
-    """A view `[n, 1]` of each column."""
-    numeric = np.load(folder / "numeric.npy", mmap_mode="r")
-    categorical = np.load(folder / "categorical.npy", mmap_mode="r")
-    raw = {_input(column): numeric[:, i : i + 1] for i, column in enumerate(facts["numeric"])}
-    raw |= {_input(column): categorical[:, i : i + 1] for i, column in enumerate(facts["categorical"])}
+    """Each column `[n, 1]`."""
+    raw = {
+        _input(column): arrays.Stored(folder / f"{name}.npy", slice(place, place + 1))
+        for name in ("numeric", "categorical")
+        for place, column in enumerate(facts[name])
+    }
     return Examples(raw, np.load(folder / "target.npy"), read_rows(folder))
 
 
@@ -154,11 +159,8 @@ def preprocessing(spec: Tables, facts: Mapping[str, Any], train: Examples) -> Pr
     inputs |= {name: keras.Input((1,), dtype="string", name=name) for name in map(_input, categorical)}
     parts = []
     if numeric:
-        values = np.concatenate([train.raw[_input(column)][:] for column in numeric], axis=1).astype(np.float64)
-        known = ~np.isnan(values)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, values, 0).sum(axis=0) / count
-        variance = np.where(known, (values - mean) ** 2, 0).sum(axis=0) / count
+        columns = [train.raw[_input(column)] for column in numeric]
+        mean, variance, known = arrays.moments(lambda: map(np.hstack, zip(*map(arrays.in_parts, columns), strict=True)))
         x = (
             layers.Concatenate()([inputs[_input(column)] for column in numeric])
             if len(numeric) > 1
@@ -166,10 +168,10 @@ def preprocessing(spec: Tables, facts: Mapping[str, Any], train: Examples) -> Pr
         )
         scaled = layers.Normalization(mean=mean, variance=np.where(variance > 0, variance, 1))(x)
         parts.append(ops.where(ops.isnan(x), 0.0, scaled))
-        if not known.all():
+        if (known < len(train)).any():
             parts.append(ops.cast(ops.isnan(x), "float32"))
     for column in categorical:
-        seen = sorted(set(train.raw[_input(column)][:, 0].tolist()))
+        seen = sorted({name for part in arrays.in_parts(train.raw[_input(column)]) for name in part[:, 0].tolist()})
         parts.append(layers.StringLookup(vocabulary=seen, output_mode="one_hot")(inputs[_input(column)]))
     features = layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
     if OBJECTIVES[spec.objective].classifies:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from trainyard import files
+from trainyard import arrays, files
+from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
 from trainyard.kinds import (
-    Array,
     Examples,
     Prepared,
     Preprocessing,
-    Rows,
     class_names,
     class_numbers,
     delimited,
@@ -51,7 +50,7 @@ BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
 class Texts:
     """Texts that lie on the disk as UTF-8, one after the other: an array `[n, 1]`, however long one of them is."""
 
-    def __init__(self, content: Array, ends: Array) -> None:
+    def __init__(self, content: Rows, ends: Array) -> None:
         """`content` uint8 `[bytes]`; `ends` `[n]`, the place in it where each text ends."""
         self.content, self.ends = content, ends
         self.shape, self.dtype = (len(ends), 1), np.dtype(object)
@@ -128,7 +127,7 @@ def write(spec: Text, facts: Mapping[str, Any], manifest: pd.DataFrame, folder: 
 
 def read(spec: Text, facts: Mapping[str, Any], folder: Path) -> Examples:
     """The texts stay on the disk."""
-    texts = Texts(np.load(folder / "text.npy", mmap_mode="r"), np.load(folder / "ends.npy"))
+    texts = Texts(arrays.Stored(folder / "text.npy"), np.load(folder / "ends.npy"))
     return Examples({"text": texts}, np.load(folder / "target.npy"), read_rows(folder))
 
 

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainyard import files
+from trainyard.arrays import Array
 from trainyard.errors import BadInput, TrainingFailed
 
 if TYPE_CHECKING:
     import keras
 
-Array = NDArray[Any]
 
 MOST_BYTES = 2**25
 """Of raw values in a batch: a spectrogram takes ten times that of its recording."""

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from trainyard.arrays import Array, in_parts
 from trainyard.quality.objectives import Objective
 
-Array = NDArray[Any]
 Floats = NDArray[np.floating]
 
 MOST_ROWS = 5000
@@ -77,8 +77,9 @@ def of_images(objective: Objective, images: Any, target: Array, asked: Any) -> B
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 200 steps are enough for a baseline, converged or not
-        model.fit(_pooled(images[picks]), target[picks])
-    return Baseline("linear model on pixels", _probabilities(objective, model.predict_proba(_pooled(asked[:]))))
+        model.fit(np.concatenate([_pooled(images[part]) for part in in_parts(picks, 256)]), target[picks])
+    answers = [model.predict_proba(_pooled(part)) for part in in_parts(asked, 256)]
+    return Baseline("linear model on pixels", _probabilities(objective, np.concatenate(answers)))
 
 
 def _some(target: Array, most: int) -> Array:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from trainyard.arrays import Array
 from trainyard.quality import intervals
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.intervals import Draws
 from trainyard.quality.objectives import Objective
 
-Array = NDArray[Any]
 Floats = NDArray[np.floating]
 
 

@@ -6,13 +6,13 @@ neighbours in time for series (Kunsch, 1989). Draws depend on the seed alone.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from trainyard.arrays import Array
+
 Floats = NDArray[np.floating]
 
 DRAWS = 1000

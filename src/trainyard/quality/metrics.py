@@ -5,12 +5,12 @@ it is NaN.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from trainyard.arrays import Array
+
 Floats = NDArray[np.floating]
 
 

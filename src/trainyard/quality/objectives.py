@@ -8,14 +8,13 @@ text `[n]`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.arrays import Array
 from trainyard.quality import metrics
 
-Array = NDArray[Any]
 Floats = NDArray[np.floating]
 
 

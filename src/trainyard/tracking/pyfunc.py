@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 import trainyard
 from trainyard import files
+from trainyard.arrays import Array
 from trainyard.errors import BadInput
 from trainyard.kinds import Prepared
 from trainyard.params import AnyDataset
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mlflow.types import DataType
     from mlflow.types.schema import AnyType
 
-Array = NDArray[Any]
 
 REQUIRED = (
     "keras",

@@ -5,9 +5,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from trainyard.arrays import Array
+
+BLOCK, POOL = 2**16, 2**25
+"""Bytes that lie together on the disk and are read together, and bytes of which the order is any."""
 
 
 class Batches:
@@ -17,12 +19,18 @@ class Batches:
     is learnt is padding and few shapes are compiled.
     """
 
-    def __init__(self, count: int, size: int, seed: int | None, lengths: Array | None = None) -> None:
+    def __init__(
+        self, count: int, size: int, seed: int | None, lengths: Array | None = None, row: int | None = None
+    ) -> None:
         """`count` examples, `size` in a batch; without a seed the order is always the same.
 
-        `lengths` int `[count]`: the steps of each example that are not padding.
+        `lengths` int `[count]`: the steps of each example that are not padding. `row`: the bytes of an example, where
+        they are read from the disk. Neighbours are read together then: blocks of them in any order, and as many blocks
+        as memory holds are shuffled with each other.
         """
         self.count, self.size, self.seed = count, size, seed
+        self.block = max(1, BLOCK // row) if row else 1
+        self.pool = self.block * (POOL // BLOCK)
         self.cut = None
         if lengths is not None:
             ends = np.quantile(lengths, (0.25, 0.5, 0.75, 1), method="higher")
@@ -47,7 +55,16 @@ class Batches:
 
     def _drawn(self, epoch: int) -> tuple[Array, np.random.Generator]:
         draws = np.random.default_rng([self.seed or 0, epoch])
-        return np.arange(self.count) if self.seed is None else draws.permutation(self.count), draws
+        if self.seed is None:
+            return np.arange(self.count), draws
+        if self.block == 1:
+            return draws.permutation(self.count), draws
+        blocks = draws.permutation(-(-self.count // self.block))[:, None] * self.block
+        order = (blocks + np.arange(self.block)).ravel()
+        order = order[order < self.count]
+        for start in range(0, self.count, self.pool):
+            draws.shuffle(order[start : start + self.pool])
+        return order, draws
 
 
 class Fed(keras.utils.PyDataset):

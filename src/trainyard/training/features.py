@@ -10,33 +10,55 @@ from typing import Any
 import keras
 import numpy as np
 
+from trainyard.arrays import Array, Rows, held, in_parts, resident
 from trainyard.errors import BadInput
 from trainyard.kinds import Examples, Prepared, Preprocessing
 from trainyard.models import Features, ctc
 from trainyard.models.saved import at_once, predict
 from trainyard.params import RNN, Model
-from trainyard.training.batches import Array
 
-Pair = tuple[Any, Array]
+Pair = tuple[Rows, Array]
+
+
+class Computed:
+    """Features that are computed when they are asked for."""
+
+    def __init__(self, model: keras.Model, part: Examples) -> None:
+        """`model` takes what `part` has."""
+        self.model, self.raw = model, part.raw
+        first = self[:1]
+        self.shape, self.dtype = (len(part), *first.shape[1:]), first.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Array:
+        return predict(self.model, {name: values[index] for name, values in self.raw.items()}, 8192)
 
 
 @contextmanager
 def pairs(data: Prepared, preprocessing: Preprocessing, folder: Path | None = None) -> Iterator[list[Pair]]:
     """Of the training and the validation split: what the core sees, `[n, ...]`, and what it learns of it.
 
-    The features are computed once and lie on the disk, so that memory stays flat: below `folder`, where what a killed
-    training left is removed first, or else where temporary files lie.
+    The features are computed once. Where memory does not hold them they lie on the disk: below `folder`, where what a
+    killed training left is removed first, or else where temporary files lie.
     """
-    model = preprocessing.model()
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("features-*"):
-            shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(prefix="features-", dir=folder) as scratch:
+    for left in folder.glob("features-*") if folder else ():
+        shutil.rmtree(left, ignore_errors=True)
+    with scratch(folder) as path:
         yield [
-            (_features(model, part, Path(scratch) / f"{i}.npy"), learnt(data, preprocessing, part))
+            (_features(preprocessing, part, path / f"{i}.npy"), learnt(data, preprocessing, part))
             for i, part in enumerate((data.train, data.validation))
         ]
+
+
+@contextmanager
+def scratch(folder: Path | None) -> Iterator[Path]:
+    """A folder that is removed in the end: below `folder`, or else where temporary files lie."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="features-", dir=folder) as path:
+        yield Path(path)
 
 
 def seen(preprocessing: Preprocessing) -> Features:
@@ -60,7 +82,7 @@ def lengths(spec: Model, folder: Path, part: Examples, frames: Any, letters: Arr
 
     Raises BadInput for a recording with fewer steps than its transcript takes: no loss is defined for it.
     """
-    found = np.array([np.flatnonzero(np.any(rows, axis=-1)).max(initial=-1) + 1 for rows in frames])
+    found = np.concatenate([_ends(chunk) for chunk in in_parts(frames, 256)])
     steps = -(-found // spec.stride) if isinstance(spec, RNN) else found
     if (short := np.flatnonzero(steps < ctc.needed(letters))).size:
         told = f"{steps[short[0]]} steps for {np.count_nonzero(letters[short[0]])} letters"
@@ -89,11 +111,13 @@ def weights(spec: Model, data: Prepared, target: Array) -> Array | None:
     return of_classes[numbers].astype(np.float32)
 
 
-def _features(model: keras.Model, part: Examples, path: Path) -> Any:
-    stored, rows = None, at_once(part.raw, 1024)
-    for start in range(0, len(part), rows):
-        chunk = predict(model, {name: values[start : start + rows] for name, values in part.raw.items()}, rows)
-        if stored is None:
-            stored = np.lib.format.open_memmap(path, "w+", chunk.dtype, (len(part), *chunk.shape[1:]))
-        stored[start : start + rows] = chunk
-    return stored
+def _features(preprocessing: Preprocessing, part: Examples, path: Path) -> Rows:
+    computed = Computed(preprocessing.model(), part)
+    if preprocessing.anew and not resident(computed):
+        return computed
+    return held(path, len(part), in_parts(computed, at_once(part.raw, 8192)))
+
+
+def _ends(frames: Array) -> Array:
+    there: Array = np.any(frames, axis=-1)
+    return np.where(there.any(axis=-1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0)

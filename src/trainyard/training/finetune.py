@@ -1,8 +1,7 @@
 """Fine-tuning: a new head on frozen features that are computed once, then the top of the backbone at a low rate."""
 
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from trainyard import kinds, models
+from trainyard.arrays import Array, Rows, held, in_parts
 from trainyard.kinds import Prepared
 from trainyard.models import mobilenet, pretrained
 from trainyard.params import MobileNet, Optimizer
-from trainyard.training.batches import Array
-from trainyard.training.features import Pair, pairs, seen
+from trainyard.training.features import Pair, pairs, scratch, seen
 from trainyard.training.fit import OnEpoch, fit
 from trainyard.training.resume import Resume
 
@@ -57,16 +56,17 @@ def finetune(
     """
     trunk, top = core.get_layer("trunk"), core.get_layer("top")
     trunk.trainable = False
-    augmented = _frozen_features(core, training[0], spec.copies)
     targets = np.concatenate([training[1]] * (spec.copies + 1))
-    frozen = _frozen_features(core, validation[0], 0)
     log.info(
         "head: trains on %d frozen features, %d of them of augmented copies",
         len(targets),
         len(targets) - len(training[1]),
     )
     head, thawed_top = (resume.phase("head"), resume.phase("thawed")) if resume else (None, None)
-    history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch, resume=head)
+    with scratch(resume.folder if resume else None) as folder:
+        augmented = _frozen_features(core, training[0], spec.copies, folder / "training.npy")
+        frozen = _frozen_features(core, validation[0], 0, folder / "validation.npy")
+        history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch, resume=head)
     if not (spec.thaw.layers and spec.thaw.epochs):
         return history
 
@@ -83,19 +83,17 @@ def finetune(
     return _better(core, before, history, second)
 
 
-def _frozen_features(core: keras.Model, images: Any, copies: int) -> Array:
-    """Features `[n * (copies + 1), filters]` of the images and then of their augmented copies."""
+def _frozen_features(core: keras.Model, images: Rows, copies: int, path: Path) -> Rows:
+    """Features `[n * (copies + 1), filters]` of the images and then of their augmented copies; at `path` if large."""
     trunk, augment = core.get_layer("trunk"), core.get_layer("augmentation")
-    frozen = partial(trunk, training=False)
-    plain = [_in_batches(frozen, images)]
-    return np.concatenate(
-        plain + [_in_batches(lambda batch: frozen(augment(batch, training=True)), images) for _ in range(copies)]
-    )
 
+    def features() -> Iterator[Array]:
+        for copy in range(copies + 1):
+            for batch in in_parts(images, 64):
+                shown = augment(batch, training=True) if copy else batch
+                yield keras.ops.convert_to_numpy(trunk(shown, training=False))
 
-def _in_batches(network: Callable[[Any], Any], images: Any, size: int = 64) -> Array:
-    batches = (np.asarray(images[start : start + size]) for start in range(0, len(images), size))
-    return np.concatenate([keras.ops.convert_to_numpy(network(batch)) for batch in batches])
+    return held(path, len(images) * (copies + 1), features())
 
 
 def _better(core: keras.Model, before: list[Array], first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import pandas as pd
 import tensorflow as tf
 
 from trainyard import kinds, models
+from trainyard.arrays import resident, row_bytes
 from trainyard.errors import BadInput, TrainingFailed
 from trainyard.kinds import Prepared
 from trainyard.models import ctc
@@ -108,9 +109,10 @@ def fit(
     if data.objective.name == "transcription":
         parts = ((data.train, training), (data.validation, validation))
         cut, validation_cut = (lengths(spec, Path(data.spec.path), part, *pair) for part, pair in parts)
-    batches = Batches(len(training[1]), spec.batch_size, seed, cut)
     weight = weights(spec, data, training[1])
     arrays = training if weight is None else (*training, weight)
+    on_disk = None if resident(*arrays) else row_bytes(*arrays)
+    batches = Batches(len(training[1]), spec.batch_size, seed, cut, on_disk)
     together, compiled = _together(core, batches, arrays, epochs)
     source: Fed | Stream = Stream(batches, together, *arrays) if together > 1 else Fed(batches, *arrays)
     trained = Steps(core, source.fetch(), compiled) if isinstance(source, Stream) else core

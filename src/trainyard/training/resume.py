@@ -20,8 +20,8 @@ import tensorflow as tf
 
 import trainyard
 from trainyard import files
+from trainyard.arrays import Array
 from trainyard.params import Params
-from trainyard.training.batches import Array
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainyard.training.batches import Array, Batches
+from trainyard.arrays import Array, resident, row_bytes
+from trainyard.training.batches import Batches
 
-RESIDENT = 2**25
-"""Bytes of features and targets that lie in memory; where there are more, those of the next batches alone do."""
 MOST_BYTES = 2**22
-"""Of features in a call, where they are read from the disk."""
+"""Of features and targets in a call, where those of the next batches alone lie in memory."""
 
 
 class Steps(keras.Model):
@@ -50,12 +49,7 @@ class Steps(keras.Model):
 
 def most_together(batches: Batches, *arrays: Any) -> int:
     """How many batches of `arrays` `[count, ...]` a call may be given."""
-    row = _row(arrays)
-    return len(batches) if row * batches.count <= RESIDENT else MOST_BYTES // (row * batches.size)
-
-
-def _row(arrays: tuple[Any, ...]) -> int:
-    return sum(int(np.prod(array.shape[1:])) * array.dtype.itemsize for array in arrays)
+    return len(batches) if resident(*arrays) else MOST_BYTES // (row_bytes(*arrays) * batches.size)
 
 
 class Stream:
@@ -64,7 +58,7 @@ class Stream:
     def __init__(self, batches: Batches, most: int, *arrays: Any) -> None:
         """At most `most` batches in a call; `arrays` `[count, ...]` as in `Fed`."""
         self.batches, self.arrays, self.epoch = batches, arrays, 0
-        self.resident = _row(arrays) * batches.count <= RESIDENT
+        self.resident = resident(*arrays)
         full = batches.count // batches.size
         calls = -(-full // most)
         self.together = -(-full // calls)
