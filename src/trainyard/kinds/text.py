@@ -5,7 +5,7 @@ Raw is one input `text`, string `[n, 1]`. Small letters are those of A to Z: Ker
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,13 +152,13 @@ def preprocessing(spec: Text, facts: Mapping[str, Any], train: Examples) -> Prep
 
     how = TOKENS[spec.tokens]
     counter = layers.TextVectorization(max_tokens=spec.vocabulary + 2, ragged=True, **how)
-    counter.adapt(_batches(train.raw["text"]))
+    counter.adapt(arrays.in_parts(train.raw["text"], BATCH))
     vocabulary = counter.get_vocabulary(include_special_tokens=False)
     if not vocabulary:
         raise BadInput(f"{spec.path}: no training text has any {spec.tokens}")
     length = spec.length
     if length is None:
-        lengths = [counter(batch).row_lengths() for batch in _batches(train.raw["text"])]
+        lengths = [counter(batch).row_lengths() for batch in arrays.in_parts(train.raw["text"], BATCH)]
         length = max(int(np.quantile(np.concatenate(lengths), READ_WHOLE, method="higher")), 1)
         why = f"enough for {READ_WHOLE:.0%} of the training texts"
         log.info("%s: the first %d %s are read, %s", spec.path, length, spec.tokens, why)
@@ -180,7 +180,3 @@ def mistakes(spec: Text, facts: Mapping[str, Any], test: Examples, answer: Array
     from trainyard import figures
 
     return figures.quotations(test.raw["text"], test.target, answer, facts["classes"], test.rows.index)
-
-
-def _batches(texts: Rows) -> Iterator[Array]:
-    return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))

@@ -1,7 +1,6 @@
 """Saved models: `.keras` files, the same bytes for the same weights, checked when they are written and when loaded."""
 
 import json
-import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainyard import files
-from trainyard.arrays import Array
+from trainyard.arrays import Array, row_bytes
 from trainyard.errors import BadInput, TrainingFailed
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def predict(model: "keras.Model", raw: Mapping[str, Any], batch_size: int = 256)
 
 def at_once(raw: Mapping[str, Any], most: int) -> int:
     """How many rows to take from the disk together: `most`, or fewer where their values fill `MOST_BYTES`."""
-    row = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in raw.values())
-    return max(1, min(most, MOST_BYTES // max(row, 1)))
+    return max(1, min(most, MOST_BYTES // max(row_bytes(*raw.values()), 1)))
 
 
 def answers(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, Any]) -> Array:
