@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from trainyard.params import Model, Optimizer, Schedule
 from trainyard.training.batches import Batches, Fed
 from trainyard.training.features import Pair, lengths, pairs, seen, weights
 from trainyard.training.resume import Kept, Resume
-from trainyard.training.steps import Steps, Stream, most_together
+from trainyard.training.steps import Plan, Steps, Stream, most_together
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -29,6 +29,10 @@ DENSE, OTHERS = 1500, 300
 """Steps from which on a compiled loop saves more than its compilation takes, of dense layers and of others."""
 TOGETHER = {"dense": 4096, "others": 64}
 """Steps in a call: a fraction of a second's."""
+RECURRENT, UNCOMPILED = {"SimpleRNN", "LSTM", "GRU"}, {"RandomTranslation"}
+"""Layers with a state, and such that XLA does not compile."""
+DRAWN = ("rate", "dropout", "recurrent_dropout", "stddev")
+"""What makes a layer draw at random as it learns."""
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +117,9 @@ def fit(
     arrays = training if weight is None else (*training, weight)
     on_disk = None if resident(*arrays) else row_bytes(*arrays)
     batches = Batches(len(training[1]), spec.batch_size, seed, cut, on_disk)
-    together, compiled = _together(core, batches, arrays, epochs)
-    source: Fed | Stream = Stream(batches, together, *arrays) if together > 1 else Fed(batches, *arrays)
-    trained = Steps(core, source.fetch(), compiled) if isinstance(source, Stream) else core
+    plan = _plan(core, batches, arrays, epochs)
+    source: Fed | Stream = Fed(batches, *arrays) if plan.together == 1 else Stream(batches, plan.together, *arrays)
+    trained = core if plan == Plan() else Steps(core, plan, source.fetch() if isinstance(source, Stream) else None)
     compile_core(trained, spec, data, optimizer or spec.optimizer, "auto" if trained is core else False)
 
     # two of them: what ends a training, and what is the best of it, are two questions
@@ -154,41 +158,46 @@ def fit(
     return history
 
 
-def _together(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: int) -> tuple[int, bool]:
-    """How many steps are made in a call, and whether XLA compiles them; printed with its reason.
-
-    One step is a call of its own, as in plain `fit`, where a loop does not gain.
-    """
-    names = set(_layers(core))
-    convolutions = any("Conv" in name for name in names)
-    recurrent = any(name in {"SimpleRNN", "LSTM", "GRU", "Bidirectional"} for name in names)
+def _plan(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: int) -> Plan:
+    """How the steps are made; printed with its reason. As plain `fit` makes them where nothing else gains."""
+    layers = [*_layers(core)]
+    names = {type(layer).__name__ for layer in layers}
+    convolutions, recurrent = any("Conv" in name for name in names), not names.isdisjoint(RECURRENT)
     dense = not convolutions and not recurrent
     steps, least = len(batches) * epochs, DENSE if dense else OTHERS
     most = min(TOGETHER["dense" if dense else "others"], batches.count // batches.size, most_together(batches, *arrays))
-    if batches.cut is not None or (convolutions and recurrent):
+    if convolutions and recurrent:
         reason = "a step takes far longer than a call"
     elif keras.backend.backend() != "tensorflow":
         reason = "the loop is one of TensorFlow"
     elif tf.config.get_visible_devices("GPU") and not dense:
         reason = "on a GPU the next one is called while a step runs"
     elif steps < least:
-        reason = f"{steps} steps are fewer than the {least} from which on a loop saves what it takes to compile"
+        reason = f"{steps} steps are fewer than the {least} from which on it saves what it takes to compile more"
+    elif not names.isdisjoint(UNCOMPILED):
+        reason = f"XLA does not compile {min(names & UNCOMPILED)}"
+    elif recurrent:
+        drawn = any(getattr(layer, knob, 0) for layer in layers for knob in DRAWN)
+        plan = Plan(1 if batches.cut is not None else max(most, 1), "step", halves=not drawn)
+        sides = "the batch as a whole, as each half would draw at random anew" if drawn else "two halves side by side"
+        log.info("steps: up to %d a call, each compiled by XLA, %s", plan.together, sides)
+        return plan
     elif most < 2:
         reason = f"one would hold a single batch of {batches.size}"
     else:
         how = "not compiled by XLA, which is slow at convolutions there" if convolutions else "compiled by XLA"
         log.info("steps: up to %d a call, in a loop %s", most, how)
-        return most, not convolutions
+        return Plan(most, "nothing" if convolutions else "loop")
     log.info("steps: one a call, %s", reason)
-    return 1, False
+    return Plan()
 
 
-def _layers(model: keras.Model) -> list[str]:
-    """The names of the classes of all layers, nested ones too."""
-    found = []
-    for layer in model.layers:
-        found += [type(layer).__name__, *(_layers(layer) if isinstance(layer, keras.Model) else [])]
-    return found
+def _layers(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """A layer and all that are nested in it."""
+    yield layer
+    inner = [layer.forward_layer] if isinstance(layer, keras.layers.Bidirectional) else getattr(layer, "layers", [])
+    for one in inner:
+        yield from _layers(one)
 
 
 def compile_core(

@@ -1,12 +1,13 @@
-"""Steps: many ordinary training steps in one compiled loop, so that Python is asked once for all of them.
+"""Steps: many ordinary training steps in one call, and what XLA compiles of them.
 
 For small networks most of a step is the way from Python to TensorFlow and back. Here a call is given the numbers of the
-examples of many batches; each turn of the loop gathers its batch and makes Keras' own `train_step` of it, so that loss,
+examples of many batches; each turn of a loop gathers its batch and makes Keras' own `train_step` of it, so that loss,
 metrics, weights and optimizer are those of plain `fit`.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import keras
 import numpy as np
@@ -19,32 +20,98 @@ MOST_BYTES = 2**22
 """Of features and targets in a call, where those of the next batches alone lie in memory."""
 
 
-class Steps(keras.Model):
-    """A model that shares all layers of `core`, and whose `train_step` makes a step for each batch that it is given."""
+@dataclass(frozen=True)
+class Plan:
+    """How the steps of a training are made."""
 
-    def __init__(self, core: keras.Model, fetch: Callable[..., tuple[Any, ...]], compiled: bool) -> None:
+    together: int = 1
+    """Steps in a call."""
+    compiled: Literal["nothing", "step", "loop"] = "nothing"
+    """What XLA compiles: a loop of recurrent steps it would compile to a slower one than it does each of them."""
+    halves: bool = False
+    """Whether the two halves of a batch are gone through side by side, each on a core."""
+
+
+class Steps(keras.Model):
+    """A model that shares all layers of `core`, and whose `train_step` makes a step for each batch that it is given.
+
+    XLA is asked here and not by `compile`: there Keras declines it where operations must be deterministic, since XLA
+    lacks some of them, of which no dense or recurrent layer is one.
+    """
+
+    def __init__(self, core: keras.Model, plan: Plan, fetch: Callable[..., tuple[Any, ...]] | None = None) -> None:
         """`fetch` gives the batch of one turn: features, what is learnt of them, perhaps weights.
 
-        `compiled` has XLA compile the loop. It is asked here and not by `compile`: there Keras declines it where
-        operations must be deterministic, since XLA lacks some of them, of which no dense or recurrent layer is one.
+        Without it the model is given one batch, not many stacked ones.
         """
         super().__init__(core.inputs, core.outputs)
         self.fetch = fetch
-        self.loop = tf.function(self._loop, jit_compile=compiled, reduce_retracing=True)
+        step = self._halved if plan.halves else super().train_step
+        self.step = tf.function(step, jit_compile=True) if plan.compiled == "step" and not plan.halves else step
+        self.loop = tf.function(self._loop, jit_compile=plan.compiled == "loop", reduce_retracing=True)
+        self.gradients = tf.function(self._gradients, jit_compile=True, reduce_retracing=True)
+        self.learn = tf.function(self._learn, jit_compile=True, reduce_retracing=True)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Make the first `count` of the steps that the stacked batches `[steps, size, ...]` would make."""
-        self.loop(*data)
+        """Make the step of one batch, or the first `count` of those of the stacked batches `[steps, size, ...]`."""
+        if self.fetch is None:
+            self.step(data)
+        else:
+            self.loop(*data)
         return self.get_metrics_result()
 
     def _loop(self, stacked: tuple[tf.Tensor, ...], count: tf.Tensor) -> None:
-        step = super().train_step
+        fetch = cast("Callable[..., tuple[Any, ...]]", self.fetch)
 
         def turn(number: tf.Tensor) -> tuple[tf.Tensor]:
-            step(self.fetch(*(part[number] for part in stacked)))
+            self.step(fetch(*(part[number] for part in stacked)))
             return (number + 1,)
 
         tf.while_loop(lambda number: number < count, turn, (tf.constant(0),), parallel_iterations=1)
+
+    def _halved(self, batch: tuple[tf.Tensor, ...]) -> None:
+        """As Keras' `train_step`, for a network in which nothing but the weights changes as it learns.
+
+        A recurrent step is a chain of products too small for two cores to share. Two halves of a batch are two chains,
+        which TensorFlow runs at the same time; the mean of their gradients is that of the batch.
+        """
+        middle = tf.shape(batch[0])[0] // 2
+        # a batch of one example is the first half, and the second once more, which then weighs nothing
+        halves = [[part[: tf.maximum(middle, 1)] for part in batch], [part[middle:] for part in batch]]
+        # as tensors: a variable is locked while a program of XLA has it, and one half would wait for the other
+        weights = [tf.convert_to_tensor(weight) for weight in self.trainable_weights]
+        self.learn(batch, [self.gradients(weights, *half) for half in halves])
+
+    def _gradients(
+        self, weights: list[tf.Tensor], x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None = None
+    ) -> "Half":
+        stand_for = zip(self.trainable_weights, weights, strict=True)
+        with keras.StatelessScope([*stand_for]), tf.GradientTape() as tape:
+            tape.watch(weights)
+            answer = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=answer, sample_weight=weight, training=True)
+        return answer, loss, tape.gradient(loss, weights)
+
+    def _learn(self, batch: tuple[tf.Tensor, ...], halves: "list[Half]") -> None:
+        (one, one_loss, ones), (other, other_loss, others) = halves
+        count = tf.shape(batch[0])[0]
+        part = tf.cast(tf.shape(one)[0] / count, one.dtype)
+        gradients = [_mean(part, *pair) for pair in zip(ones, others, strict=True)]
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self._loss_tracker.update_state(_mean(part, one_loss, other_loss), sample_weight=count)
+        self.compute_metrics(batch[0], batch[1], tf.concat([one, other], 0)[:count], *batch[2:])
+
+
+Half = tuple[tf.Tensor, tf.Tensor, list[Any]]
+"""Of a half of a batch: answers, loss, the gradient of each weight."""
+
+
+def _mean(part: tf.Tensor, one: Any, other: Any) -> Any:
+    """The mean of two, where `one` is `part` of it all; of the slices of an embedding all slices, as Keras has them."""
+    if not isinstance(one, tf.IndexedSlices):
+        return other + part * (one - other)
+    values = tf.concat([part * one.values, (1 - part) * other.values], 0)
+    return tf.IndexedSlices(values, tf.concat([one.indices, other.indices], 0), one.dense_shape)
 
 
 def most_together(batches: Batches, *arrays: Any) -> int:
