@@ -229,5 +229,5 @@ def test_what_is_said_to_be_compiled_is(tmp_path, strict, family, kind, monkeypa
     else:
         program = made[0].gradients
         weights = [tf.convert_to_tensor(weight) for weight in made[0].trainable_weights]
-        given = (weights, *(tf.constant(part[:8]) for part in training))
+        given = (weights, *(tf.constant(part[:8]) for part in training), None)
     assert "HloModule" in program.experimental_get_compiler_ir(*given)(stage="hlo")
