@@ -1,6 +1,6 @@
-"""How fast the fit is, beside plain Keras, PyTorch and JAX: same network, data, batch, order and steps, in one run.
+"""How fast the steps are, beside plain Keras, PyTorch and JAX: same network, data, batch, order and steps, in one run.
 
-    python benchmarks/speed.py                     all workloads; writes benchmarks/RESULTS.md
+    python benchmarks/speed.py                     all workloads; writes its part of benchmarks/RESULTS.md
     python benchmarks/speed.py mlp lstm --rounds 7
 
 Each way of training is a process of its own (`--worker`). All of them live side by side and work one at a time, in
@@ -27,22 +27,16 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
-
-from trainyard import files
+import psutil
+import results
 
 Epoch = Callable[[int], tuple[float, float]]
 """Trains the epoch of that number; gives its mean loss and the seconds it took."""
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
 SEED, BATCH = 1, 32
-WAYS = ("naive", "ours", "torch", "torch1", "jax", "bound")
-NAMES = {
-    "naive": "Keras fit",
-    "ours": "Trainyard",
-    "torch": "PyTorch eager",
-    "jax": "Keras on JAX",
-    "bound": "JAX loop",
-}
+QUIET = 0.12
+"""Share of the machine that may be at work elsewhere."""
+WAYS = ("naive", "ours", "torch", "torch1", "jax")
 
 WORKLOADS = {
     "mlp": SimpleNamespace(
@@ -51,7 +45,9 @@ WORKLOADS = {
         count=200_000,
         block={"family": "mlp", "layers": [64, 32]},
         objective="binary",
-        ways=WAYS,
+        ways=(*WAYS, "bound"),
+        products=30 * 64 + 64 * 32 + 32,
+        goals=(50, 8, 0.9),
     ),
     "cnn": SimpleNamespace(
         told="CNN 28x28, filters 32 and 64, dense 64",
@@ -59,7 +55,9 @@ WORKLOADS = {
         count=8192,
         block={"family": "cnn", "filters": [32, 64], "dense": [64], "dropout": 0.0},
         objective="multiclass",
-        ways=WAYS[:-1],
+        ways=WAYS,
+        products=28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 64 * 64 + 64 * 10,
+        goals=(2.5, 1.5, None),
     ),
     "lstm": SimpleNamespace(
         told="LSTM 64, window 96x10",
@@ -67,9 +65,37 @@ WORKLOADS = {
         count=8192,
         block={"family": "rnn", "cell": "lstm", "units": [64]},
         objective="forecast",
-        ways=WAYS[:-1],
+        ways=WAYS,
+        products=96 * (10 + 64) * 4 * 64 + 64,
+        goals=(3.5, 1.1, None),
+    ),
+    "ctc": SimpleNamespace(
+        told="2 x GRU 96 + CTC, 160x48, 20 letters",
+        shape=(160, 48),
+        count=512,
+        block={"family": "rnn", "cell": "gru", "units": [96, 96]},
+        objective="transcription",
+        ways=WAYS,
+        products=160 * ((48 + 96) * 3 * 96 + (96 + 96) * 3 * 96 + 96 * 29),
+        goals=(5, 1.2, None),
+    ),
+    "mobilenet": SimpleNamespace(
+        told="MobileNetV2 96x96, all of it thawed but batch normalisation",
+        shape=(96, 96, 3),
+        count=256,
+        block={
+            "family": "mobilenet",
+            "backbone": {"version": "v2", "weights": "none"},
+            "dropout": 0.0,
+            "optimizer": {"learning_rate": 1e-5},
+        },
+        objective="multiclass",
+        ways=("naive", "ours", "torch", "torch1"),
+        products=56_000_000,  # Keras' own count at 224x224 scaled by the area
+        goals=(1.6, 1.1, None),
     ),
 }
+"""`products`: multiplications of an example on its way forward. `goals`: against Keras' fit, PyTorch, the loop."""
 
 
 def data(work: SimpleNamespace) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +107,17 @@ def data(work: SimpleNamespace) -> tuple[np.ndarray, np.ndarray]:
         return x, (signal > 0).astype(np.float32)[:, None]
     if work.objective == "forecast":
         return x, signal[:, None].astype(np.float32)
+    if work.objective == "transcription":
+        return x, rng.integers(1, 29, (count, 20)).astype(np.int32)
     return x, np.eye(10, dtype=np.float32)[np.digitize(signal, np.linspace(-4, 4, 9))]
+
+
+def order(work: SimpleNamespace, number: int) -> np.ndarray:
+    """The examples in the order in which our fit learns them in the epoch of that number."""
+    from trainyard.training.batches import Batches
+
+    lengths = np.full(work.count, work.shape[0]) if work.objective == "transcription" else None
+    return np.concatenate(Batches(work.count, BATCH, SEED, lengths).of(number))
 
 
 # === Ways of training ===
@@ -96,26 +132,47 @@ def network(work: SimpleNamespace) -> tuple:
     from trainyard.quality.objectives import OBJECTIVES
 
     keras.utils.set_random_seed(SEED)
-    blocks = {"mlp": params.MLP, "cnn": params.CNN, "rnn": params.RNN}
+    blocks = {"mlp": params.MLP, "cnn": params.CNN, "rnn": params.RNN, "mobilenet": params.MobileNet}
     spec = blocks[work.block["family"]](dataset="d", **work.block)
-    units = 10 if work.objective == "multiclass" else 1
+    units = {"multiclass": 10, "transcription": 29}.get(work.objective, 1)
     core = models.build(spec, Features(work.shape), OBJECTIVES[work.objective], units)
+    if work.block["family"] == "mobilenet":
+        trunk = core.get_layer("trunk")
+        trunk.trainable = True
+        if "WEIGHTS" not in os.environ:
+            normalise(trunk.get_layer("backbone"), data(work)[0][:64])
+        models.mobilenet.thaw(core, 1000)
     if "WEIGHTS" in os.environ:  # each backend draws others
         core.set_weights([*np.load(os.environ["WEIGHTS"]).values()])
     return spec, core
 
 
+def normalise(backbone: object, images: np.ndarray) -> None:
+    """Give batch normalisation the statistics of images, without which nothing comes through random weights."""
+    import keras
+
+    found = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in found:
+        layer.trainable, layer.momentum = True, 0.0
+    backbone(images, training=True)
+    for layer in found:
+        layer.trainable, layer.momentum = False, 0.999
+
+
 def naive(work: SimpleNamespace, steps_per_execution: int = 1) -> Epoch:
     """Plain `fit` on arrays that lie in the epoch's order."""
     from trainyard.quality.objectives import OBJECTIVES
+    from trainyard.training.fit import keras_optimizer
 
-    _, core = network(work)
-    core.compile("adam", OBJECTIVES[work.objective].loss, steps_per_execution=steps_per_execution)
+    spec, core = network(work)
+    core.compile(
+        keras_optimizer(spec.optimizer), OBJECTIVES[work.objective].loss, steps_per_execution=steps_per_execution
+    )
     x, y = data(work)
 
     def epoch(number: int) -> tuple[float, float]:
-        order = np.random.default_rng([SEED, number]).permutation(len(x))
-        ordered = x[order], y[order]
+        chosen = order(work, number)
+        ordered = x[chosen], y[chosen]
         began = time.perf_counter()
         told = core.fit(*ordered, batch_size=BATCH, shuffle=False, verbose=0)
         return told.history["loss"][0], time.perf_counter() - began
@@ -141,7 +198,10 @@ def ours(work: SimpleNamespace) -> Epoch:
     spec, core = network(work)
     spec = spec.model_copy(update={"epochs": 10_000, "best_epoch": False})
     x, y = data(work)
-    prepared = SimpleNamespace(objective=OBJECTIVES[work.objective], classes=[])
+    part = SimpleNamespace(rows=SimpleNamespace(index=range(len(x))))
+    prepared = SimpleNamespace(
+        objective=OBJECTIVES[work.objective], classes=[], spec=SimpleNamespace(path=""), train=part, validation=part
+    )
     asked, answers, began = Queue(), Queue(), []
 
     def on_epoch(_: int, row: dict) -> None:
@@ -166,28 +226,24 @@ def ours(work: SimpleNamespace) -> Epoch:
 def torch(work: SimpleNamespace, threads: int = 2) -> Epoch:
     """An eager loop with the fused optimizer; images lie with their channels last."""
     import torch
-    from torch import nn
+    import twins
 
     torch.set_num_threads(threads)
-    model = _torch_network(work)
+    model = twins.made(work.name, Path(os.environ["WEIGHTS"]))
     learning = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.Adam(learning, lr=0.001, eps=1e-7, fused=True)
-    losses = {
-        "binary": nn.functional.binary_cross_entropy_with_logits,
-        "forecast": nn.functional.mse_loss,
-        "multiclass": nn.functional.cross_entropy,
-    }
-    loss_of = losses[work.objective]
+    optimizer = torch.optim.Adam(learning, lr=work.rate, eps=1e-7, fused=True)
     x, y = (torch.tensor(array) for array in data(work))
     if len(work.shape) == 3:
         x = x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    if work.name == "mobilenet":
+        x = 2 * x - 1
 
     def epoch(number: int) -> tuple[float, float]:
-        order = torch.tensor(np.random.default_rng([SEED, number]).permutation(len(x)))
+        batches = torch.tensor(order(work, number)).split(BATCH)
         total, began = 0.0, time.perf_counter()
-        for chosen in order.split(BATCH):
+        for chosen in batches:
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(model(x[chosen]), y[chosen])
+            loss = twins.loss(work.name, model(x[chosen]), y[chosen])
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(chosen)
@@ -199,48 +255,6 @@ def torch(work: SimpleNamespace, threads: int = 2) -> Epoch:
 def torch1(work: SimpleNamespace) -> Epoch:
     """As torch, on one thread, which small networks may be faster on."""
     return torch(work, threads=1)
-
-
-def _torch_network(work: SimpleNamespace) -> object:
-    """The same network in PyTorch, with the weights that Keras begins with."""
-    import torch
-    from torch import nn
-
-    class LastState(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(work.shape[-1], 64, batch_first=True)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.lstm(x)[0][:, -1]
-
-    def convolution(before: int, after: int) -> list[nn.Module]:
-        convolved = nn.Conv2d(before, after, 3, padding=1, bias=False)
-        return [convolved, nn.BatchNorm2d(after, eps=1e-3), nn.ReLU(), nn.MaxPool2d(2)]
-
-    if work.block["family"] == "mlp":
-        layers = [nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)]
-    elif work.block["family"] == "cnn":
-        pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        layers = [*convolution(1, 32), *convolution(32, 64), *pooled, nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)]
-    else:
-        layers = [LastState(), nn.Linear(64, 1)]
-    weights = [torch.tensor(weight) for weight in np.load(os.environ["WEIGHTS"]).values()]
-    with torch.no_grad():
-        for layer in layers:
-            if isinstance(layer, nn.Linear):
-                layer.weight.copy_(weights.pop(0).T)
-                layer.bias.copy_(weights.pop(0))
-            elif isinstance(layer, nn.Conv2d):
-                layer.weight.copy_(weights.pop(0).permute(3, 2, 0, 1))
-            elif isinstance(layer, nn.BatchNorm2d):
-                del weights[:4]  # ones and zeros in both
-            elif isinstance(layer, LastState):
-                layer.lstm.weight_ih_l0.copy_(weights.pop(0).T)
-                layer.lstm.weight_hh_l0.copy_(weights.pop(0).T)
-                layer.lstm.bias_ih_l0.copy_(weights.pop(0))
-                layer.lstm.bias_hh_l0.zero_().requires_grad_(False)  # Keras has one bias
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last if len(work.shape) == 3 else None)
 
 
 def bound(work: SimpleNamespace) -> Epoch:
@@ -275,9 +289,9 @@ def bound(work: SimpleNamespace) -> Epoch:
     now = [(weights, zeros, zeros, jnp.float32(0))]
 
     def epoch(number: int) -> tuple[float, float]:
-        order = np.random.default_rng([SEED, number]).permutation(len(x)).reshape(-1, BATCH)
+        batches = order(work, number).reshape(-1, BATCH)
         began = time.perf_counter()
-        now[0], losses = whole(now[0], jnp.asarray(order), x, y)
+        now[0], losses = whole(now[0], jnp.asarray(batches), x, y)
         return float(losses.mean()), time.perf_counter() - began
 
     return epoch
@@ -311,56 +325,93 @@ class Worker:
         )
         self.name, self.epochs = f"{way} of {name}", 0
 
-    def epoch(self) -> tuple[float, float]:
-        """Loss and seconds of the next epoch."""
+    def epoch(self) -> tuple[float, float, float]:
+        """Loss and seconds of the next epoch, and the share of the machine that was at work elsewhere meanwhile."""
+        before = self._work()
         print(self.epochs, file=self.process.stdin, flush=True)
         told = self.process.stdout.readline()
         if not told:
             sys.exit(f"error: {self.name} died (run `{' '.join(self.process.args)}` and type 0)")
         self.epochs += 1
-        return tuple(json.loads(told))
+        own, every, there = (now - then for now, then in zip(self._work(), before, strict=True))
+        return (*json.loads(told), max(0.0, every - own) / there)
+
+    def _work(self) -> tuple[float, float, float]:
+        """CPU seconds of this process and of all, and those that there were."""
+        mine, every = psutil.Process(self.process.pid).cpu_times(), psutil.cpu_times()
+        return mine.user + mine.system, sum(every) - every.idle - every.iowait, sum(every)
 
 
-def measure(name: str, rounds: int, folder: Path) -> tuple[dict, dict, dict]:
-    """Seconds of the first epoch, of the others round by round, and the loss of the first, of each way."""
+def measure(name: str, rounds: int, folder: Path) -> tuple[dict, dict, dict, float]:
+    """Seconds of the first epoch, of the others, the loss of the first, of each way; and how many were disturbed."""
     weights = folder / f"{name}.npz"
     np.savez(weights, *network(WORKLOADS[name])[1].get_weights())
     workers = {way: Worker(name, way, weights) for way in WORKLOADS[name].ways}
     first = {way: worker.epoch() for way, worker in workers.items()}
-    seconds = {way: [] for way in workers}
+    found = {way: [] for way in workers}
     for turn in range(rounds):
         for way in list(workers)[:: 1 if turn % 2 else -1]:
-            seconds[way].append(workers[way].epoch()[1])
+            found[way].append(workers[way].epoch())
     for worker in workers.values():
         worker.process.kill()
-    losses = {way: loss for way, (loss, _) in first.items()}
+    losses = {way: loss for way, (loss, *_) in first.items()}
     for way, loss in losses.items():
         if abs(loss - losses["naive"]) > 0.01 * losses["naive"]:
             sys.exit(f"error: {name}: the first loss of {way} is {loss}, of naive {losses['naive']}: not the same work")
+    seconds = {way: np.array([taken for _, taken, _ in told]) for way, told in found.items()}
+    quiet = np.mean([elsewhere < QUIET for told in found.values() for *_, elsewhere in told])
     slower = max(("torch", "torch1"), key=lambda way: np.median(seconds[way]))
-    del seconds[slower]
-    return {way: taken for way, (_, taken) in first.items()}, seconds, losses
+    seconds["torch"] = seconds.pop("torch1") if slower == "torch" else seconds["torch"]
+    seconds.pop("torch1", None)
+    return {way: taken for way, (_, taken, _) in first.items()}, seconds, losses, quiet
 
 
-def row(name: str, first: dict, seconds: dict) -> str:
+def peak() -> float:
+    """Multiplications a second of a large product of float32 matrices, the best of many."""
+    import tensorflow as tf
+
+    one, best = tf.random.normal((2048, 2048)), np.inf
+    for _ in range(20):
+        began = time.perf_counter()
+        tf.matmul(one, one).numpy()
+        best = min(best, time.perf_counter() - began)
+    return 2048**3 / best
+
+
+def row(name: str, first: dict, seconds: dict, quiet: float, most: float) -> str:
     """A line of the table."""
-    work = WORKLOADS[name]
-    plain, us = np.array(seconds["naive"]), np.array(seconds["ours"])
-    torch = np.array(seconds.get("torch", seconds.get("torch1")))
-    ratios = {"naive": plain / us, "torch": torch / us, "jax": np.array(seconds["jax"]) / us}
-    told = [f"{np.median(found):.2f} [{found.min():.2f}, {found.max():.2f}]" for found in ratios.values()]
-    told.append(f"{np.median(np.array(seconds['bound']) / us):.2f}" if "bound" in seconds else "-")
-    return f"| {work.told} | {work.count / np.median(us):,.0f} | {' | '.join(told)} | {first['ours']:.1f} |"
+    work, us = WORKLOADS[name], seconds["ours"]
+
+    def against(way: str, goal: float | None = None) -> str:
+        if way not in seconds:
+            return "-"
+        ratio = seconds[way] / us
+        told = f"{np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
+        return f"{told}, goal {goal:g}" if goal else told
+
+    naive, torch, loop = work.goals
+    cells = [
+        work.told,
+        f"{work.count / np.median(us):,.0f}",
+        against("naive", naive),
+        against("torch", torch),
+        against("jax"),
+        against("bound", loop),
+        # a way back takes two products for each of the way forward
+        f"{3 * work.products * work.count / np.median(us) / most:.0%}",
+        f"{first['ours']:.1f}",
+        f"{quiet:.0%}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
-HEAD = """# How fast the fit is
+HEAD = """A ratio says how many times as fast as the way at the head of its column Trainyard's fit is: median [least,
+greatest] over {rounds} rounds of one run, with the same network, data, batch of 32, order and steps. `loop` is a
+compiled loop of JAX over the same steps, what a compiler can do at best; `peak` is the training's share of what large
+products of matrices reach; `quiet` tells in how many slices less than 12% of the machine was at work elsewhere.
 
-Made by `make bench` on two cores. Each figure says how many times as fast as the way at the head of its column
-Trainyard's fit is: median [least, greatest] over the rounds of one run, with the same network, data, batch of 32, order
-and steps. `loop` is a compiled loop of JAX over the same steps, what a compiler can do at best.
-
-| work | examples a second | Keras `fit` | PyTorch eager | Keras on JAX | loop | first epoch, s |
-|---|---|---|---|---|---|---|
+| work | examples a second | Keras `fit` | PyTorch eager | Keras on JAX | loop | peak | first epoch, s | quiet |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -371,21 +422,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    for name, work in WORKLOADS.items():
+        work.name, work.rate = name, work.block.get("optimizer", {}).get("learning_rate", 0.001)
     if asked.worker:
         work_for_ever(*asked.worker)
         return
     if unknown := set(asked.workloads) - WORKLOADS.keys():
         parser.error(f"no workload `{unknown.pop()}` (workloads: {', '.join(WORKLOADS)})")
-    rows = []
+    rows, most = [], peak()
+    print(f"peak: {2 * most / 1e9:.0f} GFLOP/s")
     with TemporaryDirectory() as folder:
         for name in asked.workloads or WORKLOADS:
-            first, seconds, losses = measure(name, asked.rounds, Path(folder))
-            rows.append(row(name, first, seconds))
+            first, seconds, losses, quiet = measure(name, asked.rounds, Path(folder))
+            rows.append(row(name, first, seconds, quiet, most))
             print(rows[-1])
             for way, taken in seconds.items():
                 print(f"    {way}: {np.median(taken):.3f} s an epoch, first {first[way]:.1f}, loss {losses[way]:.5f}")
     if not asked.workloads:
-        files.write_text(RESULTS, HEAD + "\n".join(rows) + "\n")
+        results.write("Steps", HEAD.format(rounds=asked.rounds) + "\n".join(rows))
 
 
 if __name__ == "__main__":
