@@ -49,9 +49,10 @@ repro: $(ready) ## Run the whole line: what has not changed is not run again
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui
 
-bench: $(ready) ## Measure how fast the fit is, beside Keras, PyTorch and JAX (about 10 minutes; installs PyTorch)
+bench: repro ## Measure how fast steps and whole jobs are, beside Keras, PyTorch and JAX (about 25 minutes; installs PyTorch)
 	$(pip) install --quiet --no-build-isolation --editable '.[bench]'
 	python benchmarks/speed.py
+	python benchmarks/jobs.py
 
 bench-seeds: $(ready) ## Measure what the shipped models are worth over five seeds (about 35 minutes on two cores)
 	python benchmarks/seeds.py

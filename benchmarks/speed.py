@@ -27,15 +27,15 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import results
 
 Epoch = Callable[[int], tuple[float, float]]
 """Trains the epoch of that number; gives its mean loss and the seconds it took."""
 
 SEED, BATCH = 1, 32
-QUIET = 0.12
-"""Share of the machine that may be at work elsewhere."""
+MATRIX = np.ones((1024, 1024), np.float32)
+QUIET = 1.25
+"""How much longer than at best a product of matrices may take before and after a slice that counts."""
 WAYS = ("naive", "ours", "torch", "torch1", "jax")
 
 WORKLOADS = {
@@ -326,24 +326,31 @@ class Worker:
         self.name, self.epochs = f"{way} of {name}", 0
 
     def epoch(self) -> tuple[float, float, float]:
-        """Loss and seconds of the next epoch, and the share of the machine that was at work elsewhere meanwhile."""
-        before = self._work()
+        """Loss and seconds of the next epoch, and what a product of matrices took at most before and after it."""
+        before = probe()
         print(self.epochs, file=self.process.stdin, flush=True)
         told = self.process.stdout.readline()
         if not told:
             sys.exit(f"error: {self.name} died (run `{' '.join(self.process.args)}` and type 0)")
         self.epochs += 1
-        own, every, there = (now - then for now, then in zip(self._work(), before, strict=True))
-        return (*json.loads(told), max(0.0, every - own) / there)
-
-    def _work(self) -> tuple[float, float, float]:
-        """CPU seconds of this process and of all, and those that there were."""
-        mine, every = psutil.Process(self.process.pid).cpu_times(), psutil.cpu_times()
-        return mine.user + mine.system, sum(every) - every.idle - every.iowait, sum(every)
+        return (*json.loads(told), max(before, probe()))
 
 
-def measure(name: str, rounds: int, folder: Path) -> tuple[dict, dict, dict, float]:
-    """Seconds of the first epoch, of the others, the loss of the first, of each way; and how many were disturbed."""
+def probe() -> float:
+    """Seconds of a product of matrices on all cores: more where they are at work elsewhere, or lent to others."""
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        MATRIX @ MATRIX
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def measure(name: str, rounds: int, folder: Path) -> tuple[dict, dict, dict, str]:
+    """Seconds of the first epoch, of the others, the loss of the first, of each way; and how many rounds were quiet.
+
+    Of the rounds those count in which nothing disturbed any way, if there are three of them.
+    """
     weights = folder / f"{name}.npz"
     np.savez(weights, *network(WORKLOADS[name])[1].get_weights())
     workers = {way: Worker(name, way, weights) for way in WORKLOADS[name].ways}
@@ -358,12 +365,14 @@ def measure(name: str, rounds: int, folder: Path) -> tuple[dict, dict, dict, flo
     for way, loss in losses.items():
         if abs(loss - losses["naive"]) > 0.01 * losses["naive"]:
             sys.exit(f"error: {name}: the first loss of {way} is {loss}, of naive {losses['naive']}: not the same work")
-    seconds = {way: np.array([taken for _, taken, _ in told]) for way, told in found.items()}
-    quiet = np.mean([elsewhere < QUIET for told in found.values() for *_, elsewhere in told])
+    probes = np.array([[taken for *_, taken in told] for told in found.values()])
+    quiet = (probes < QUIET * probes.min()).all(axis=0)
+    counts = quiet if quiet.sum() >= 3 else np.ones(rounds, bool)
+    seconds = {way: np.array([taken for _, taken, _ in told])[counts] for way, told in found.items()}
     slower = max(("torch", "torch1"), key=lambda way: np.median(seconds[way]))
     seconds["torch"] = seconds.pop("torch1") if slower == "torch" else seconds["torch"]
     seconds.pop("torch1", None)
-    return {way: taken for way, (_, taken, _) in first.items()}, seconds, losses, quiet
+    return {way: taken for way, (_, taken, _) in first.items()}, seconds, losses, f"{quiet.sum()} of {rounds}"
 
 
 def peak() -> float:
@@ -378,7 +387,7 @@ def peak() -> float:
     return 2048**3 / best
 
 
-def row(name: str, first: dict, seconds: dict, quiet: float, most: float) -> str:
+def row(name: str, first: dict, seconds: dict, quiet: str, most: float) -> str:
     """A line of the table."""
     work, us = WORKLOADS[name], seconds["ours"]
 
@@ -400,7 +409,7 @@ def row(name: str, first: dict, seconds: dict, quiet: float, most: float) -> str
         # a way back takes two products for each of the way forward
         f"{3 * work.products * work.count / np.median(us) / most:.0%}",
         f"{first['ours']:.1f}",
-        f"{quiet:.0%}",
+        quiet,
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -408,7 +417,7 @@ def row(name: str, first: dict, seconds: dict, quiet: float, most: float) -> str
 HEAD = """A ratio says how many times as fast as the way at the head of its column Trainyard's fit is: median [least,
 greatest] over {rounds} rounds of one run, with the same network, data, batch of 32, order and steps. `loop` is a
 compiled loop of JAX over the same steps, what a compiler can do at best; `peak` is the training's share of what large
-products of matrices reach; `quiet` tells in how many slices less than 12% of the machine was at work elsewhere.
+products of matrices reach; `quiet` are the rounds that nothing disturbed, which alone count if they are three or more.
 
 | work | examples a second | Keras `fit` | PyTorch eager | Keras on JAX | loop | peak | first epoch, s | quiet |
 |---|---|---|---|---|---|---|---|---|
@@ -430,6 +439,7 @@ def main() -> None:
     if unknown := set(asked.workloads) - WORKLOADS.keys():
         parser.error(f"no workload `{unknown.pop()}` (workloads: {', '.join(WORKLOADS)})")
     rows, most = [], peak()
+    probe()
     print(f"peak: {2 * most / 1e9:.0f} GFLOP/s")
     with TemporaryDirectory() as folder:
         for name in asked.workloads or WORKLOADS:

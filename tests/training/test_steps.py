@@ -74,7 +74,7 @@ def test_a_family_learns_what_plain_keras_learns(tmp_path, planned, family, kind
     alike(ours, history, plain, losses, 1e-6 if compiled else 0)
 
 
-@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("halves", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_speech_learns_in_compiled_steps_what_it_learns_in_plain_ones(tmp_path, planned, halves):
     data, spec, (training, validation), core = started(tmp_path, "rnn", "speech", "transcription")
     found = []
@@ -86,7 +86,7 @@ def test_speech_learns_in_compiled_steps_what_it_learns_in_plain_ones(tmp_path, 
     alike(ours, history, plain, losses, 1e-6)
 
 
-@pytest.mark.parametrize("count", [33, 34, 35, 40])
+@pytest.mark.parametrize("count", [33, *(pytest.param(count, marks=pytest.mark.slow) for count in (34, 35, 40))])
 def test_halves_need_not_be_equal_and_may_be_weighed(tmp_path, planned, count):
     """A last batch of 1, 2, 3 and 8 examples."""
     knobs = {"class_weight": {"place 0": 3.0}, "units": [8], "metrics": ["TopKCategoricalAccuracy"]}
@@ -210,7 +210,7 @@ def test_as_many_batches_go_into_a_call_as_fit_there(caplog):
     assert fit._plan(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 8, 1), (photos,), 20) == Plan(4)
 
 
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("strict", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("family", "kind"), [("mlp", "tables"), ("rnn", "series")])
 def test_what_is_said_to_be_compiled_is(tmp_path, strict, family, kind, monkeypatch, caplog):
     """Also where operations must be deterministic, for which Keras' own `jit_compile` is declined."""
