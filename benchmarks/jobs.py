@@ -41,7 +41,7 @@ train = slice(0, 341)
 x = (x - x[train].mean(0)) / x[train].std(0)
 layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(32, "relu"), keras.layers.Dense(1, "sigmoid")]
 model = keras.Sequential(layers)
-model.compile(keras.optimizers.Adam(0.002), "binary_crossentropy", ["accuracy"])
+model.compile(keras.optimizers.Adam(0.002), "binary_crossentropy", metrics=["accuracy"])
 model.fit(x[train], y[train], 32, 10, validation_data=(x[341:455], y[341:455]))
 model.save("model.keras")
 """
@@ -154,7 +154,7 @@ def train_accuracy(name: str, way: str) -> dict:
             core = models.build(spec, features.seen(preprocessing), data.objective, data.units)
             with features.pairs(data, preprocessing) as pairs:
                 (x, y), validation = ((np.array(x[:]), y) for x, y in pairs)
-            core.compile(fit.keras_optimizer(spec.optimizer), data.objective.loss, [*data.objective.training_metrics])
+            core.compile(fit.keras_optimizer(spec.optimizer), data.objective.loss)
             best = keras.callbacks.EarlyStopping("val_loss", patience=spec.epochs, restore_best_weights=True)
             core.fit(x, y, spec.batch_size, spec.epochs, validation_data=validation, callbacks=[best], verbose=0)
             model = preprocessing.join(core)
