@@ -14,5 +14,5 @@ def write(part: str, text: str) -> None:
     found = RESULTS.read_text() if RESULTS.exists() else HEAD
     head, *parts = re.split(r"^## ", found, flags=re.MULTILINE)
     by_name = {one.partition("\n")[0]: one for one in parts}
-    by_name[part] = f"{part}\n\n{text.strip()}\n\n"
-    files.write_text(RESULTS, (head.strip() + "\n\n" + "".join(f"## {one}" for one in by_name.values())).strip() + "\n")
+    by_name[part] = f"{part}\n\n{text}"
+    files.write_text(RESULTS, "\n\n## ".join(one.strip() for one in [head, *by_name.values()]) + "\n")
