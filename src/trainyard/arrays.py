@@ -34,23 +34,29 @@ class Rows(Protocol):
 class Stored:
     """A `.npy` file whose rows are read when they are asked for.
 
-    It is mapped anew each time: pages that stay mapped are memory of the process, in the end as much as the file has.
+    It is mapped anew from time to time: pages that stay mapped are memory of the process, in the end as much as the
+    file has. Not each time, as the rows of a few batches lie on the same pages.
     """
 
     def __init__(self, path: Path, columns: slice | None = None) -> None:
         """`columns` are those of an array `[n, columns]` that are wanted, by default all of what there is."""
         self.path, self.columns = path, columns
-        mapped = self._mapped()
-        self.shape, self.dtype = mapped.shape, mapped.dtype
+        self._rows = self._mapped()
+        self._given = 0
+        self.shape, self.dtype = self._rows.shape, self._rows.dtype
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, index: Any) -> Array:
-        return np.array(self._mapped()[index])
+        if self._given > RESIDENT // 2:
+            self._rows, self._given = self._mapped(), 0
+        found = self._rows[index]
+        self._given += found.nbytes
+        return np.array(found) if found.base is not None else found
 
     def _mapped(self) -> Array:
-        mapped: Array = np.load(self.path, mmap_mode="r")
+        mapped: Array = np.asarray(np.load(self.path, mmap_mode="r"))
         return mapped if self.columns is None else mapped[:, self.columns]
 
 

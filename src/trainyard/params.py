@@ -664,6 +664,7 @@ class MobileNet(Model):
 
 AnyTrained = Annotated[MLP | CNN | RNN, Field(discriminator="family")]
 AnyFinetuned = MobileNet  # a union by `family`, as above, when there is a second family to fine-tune
+AnyModel = Annotated[MLP | CNN | RNN | MobileNet, Field(discriminator="family")]
 
 # === The rest ===
 
@@ -695,6 +696,10 @@ class Training(Spec):
     """gpu: refuse to train without one."""
     determinism: Literal["strict", "fast"] = "strict"
     """strict: the same bits from the same seed, on the same machine; fast: only the same seed."""
+    engine: Literal["auto", "tensorflow", "jax"] = "auto"
+    """What Keras computes with as it trains; auto: JAX where it has a GPU and TensorFlow has none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: the products of a training in half the bits; weights and the saved model stay float32."""
 
 
 class Params(Spec):

@@ -97,10 +97,12 @@ def test_frozen_features_are_those_of_the_network_and_copies_differ(images, tmp_
     monkeypatch.setattr(arrays, "RESIDENT", most)
     core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
     pixels = np.asarray(images.train.raw["image"][:6], np.float32) / 255
-    held = finetune._frozen_features(core, pixels, 2, tmp_path / "features.npy")
+    trunk = core.get_layer("trunk")
+    trunk.compile(jit_compile=False)
+    held = finetune._frozen_features(trunk, core.get_layer("augmentation"), pixels, 2, tmp_path / "features.npy")
     assert (tmp_path / "features.npy").exists() == (not most)
     features = held[:]
-    np.testing.assert_allclose(features[:6], np.asarray(core.get_layer("trunk")(pixels, training=False)), atol=1e-6)
+    np.testing.assert_allclose(features[:6], np.asarray(trunk(pixels, training=False)), atol=1e-6)
     assert features.shape[0] == 18
     assert (features[6:12] != features[:6]).any()
     answers = core.get_layer("top")(features[:6], training=False)

@@ -171,8 +171,8 @@ begin = device.start
 
 def start(*arguments):
     found = begin(*arguments)
-    from trainyard.training import fit, resume
-    resume.EVERY, fit.DENSE, fit.OTHERS = 0, 1, 1  # keep every epoch, take the loop for jobs as small as these
+    from trainyard.training import resume, steps
+    resume.EVERY, steps.DENSE, steps.OTHERS = 0, 1, 1  # keep every epoch, take the loop for jobs as small as these
     reached("start")
     return found
 

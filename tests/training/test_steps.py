@@ -35,7 +35,7 @@ def planned(monkeypatch):
     """Have the fit make its steps so, however few there are."""
 
     def have(*plan, **more):
-        monkeypatch.setattr(fit, "_plan", lambda *_: Plan(*plan, **more))
+        monkeypatch.setattr(steps, "plan", lambda *_: Plan(*plan, **more))
 
     return have
 
@@ -190,7 +190,7 @@ def layers(*names):
 )
 def test_the_choice_is_printed_with_its_reason(caplog, names, count, lengths, expected, reason):
     caplog.set_level("INFO")
-    assert fit._plan(layers(*names), Batches(count, 32, 1, lengths), (np.zeros((count, 4)),), 20) == expected
+    assert steps.plan(layers(*names), Batches(count, 32, 1, lengths), (np.zeros((count, 4)),), 20) == expected
     assert reason in caplog.text
 
 
@@ -198,16 +198,16 @@ def test_convolutions_are_found_where_they_are_nested():
     inner = layers("Conv2D", "Flatten", "Dense")
     inputs = keras.Input((8, 8, 3))
     outer = keras.Model(inputs, keras.layers.Dense(1)(inner(inputs)))
-    assert fit._plan(outer, Batches(3200, 32, 1), (np.zeros((3200, 4)),), 20) == Plan(64)
+    assert steps.plan(outer, Batches(3200, 32, 1), (np.zeros((3200, 4)),), 20) == Plan(64)
 
 
 def test_as_many_batches_go_into_a_call_as_fit_there(caplog):
     """Photos that fill more memory than is given to them: a batch or more is read from the disk for each call."""
     caplog.set_level("INFO")
-    photos = np.broadcast_to(np.float32(0), (3200, 96, 96, 3))
-    assert fit._plan(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 32, 1), (photos,), 20) == Plan()
+    photos = np.broadcast_to(np.float32(0), (3200, 224, 224, 3))
+    assert steps.plan(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 32, 1), (photos,), 20) == Plan()
     assert "steps: one a call, one would hold a single batch of 32" in caplog.text
-    assert fit._plan(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 8, 1), (photos,), 20) == Plan(4)
+    assert steps.plan(layers("Conv2D", "Flatten", "Dense"), Batches(3200, 8, 1), (photos,), 20) == Plan(3)
 
 
 @pytest.mark.parametrize("strict", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -215,10 +215,11 @@ def test_as_many_batches_go_into_a_call_as_fit_there(caplog):
 def test_what_is_said_to_be_compiled_is(tmp_path, strict, family, kind, monkeypatch, caplog):
     """Also where operations must be deterministic, for which Keras' own `jit_compile` is declined."""
     data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES[kind], epochs=2)
-    monkeypatch.setattr(fit, "DENSE", 1)
-    monkeypatch.setattr(fit, "OTHERS", 1)
+    monkeypatch.setattr(steps, "DENSE", 1)
+    monkeypatch.setattr(steps, "OTHERS", 1)
     made = []
-    monkeypatch.setattr(fit, "Steps", lambda *arguments: made.append(steps.Steps(*arguments)) or made[0])
+    model = steps.Steps
+    monkeypatch.setattr(steps, "Steps", lambda *arguments: made.append(model(*arguments)) or made[0])
     caplog.set_level("INFO")
     if strict:
         tf.config.experimental.enable_op_determinism()

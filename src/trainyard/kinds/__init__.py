@@ -43,7 +43,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset: `build/DATASET`."""
+    """A prepared dataset."""
 
     name: str
     spec: Dataset
@@ -52,6 +52,8 @@ class Prepared:
     train: Examples
     validation: Examples
     test: Examples
+    folder: Path
+    """Where it lies: `build/DATASET`."""
 
     @property
     def objective(self) -> Objective:
@@ -157,7 +159,7 @@ def open_prepared(name: str, spec: Dataset, build: Path = Path("build")) -> Prep
     facts = files.read_json(folder / "facts.json")
     kind = of(spec)
     train, validation, test = (kind.read(spec, facts, folder / split) for split in ("train", "validation", "test"))
-    return Prepared(name, spec, facts, train, validation, test)
+    return Prepared(name, spec, facts, train, validation, test, folder)
 
 
 def class_numbers(labels: Sequence[str] | pd.Series, classes: Sequence[str]) -> NDArray[np.int32]:

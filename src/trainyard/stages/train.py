@@ -17,15 +17,12 @@ def train(name: str, params: Params) -> None:
     spec = params.model(name)
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     device.start(params.training, params.seed)
-    from trainyard.training import (  # Keras, and TensorFlow below it, only once the device is chosen
-        fit,
-        package,
-        resume,
-    )
+    from trainyard.training import engine, fit, package, precision, resume  # Keras, once the device is chosen
 
+    learns = precision.of(params.training, engine.of(params.training))
     interrupted = resume.of(name, params)
     with tracking.live(name, params, data) as run:
-        model, history = fit.train(spec, data, params.seed, run.log_epoch, interrupted)
+        model, history = fit.train(spec, data, params.seed, run.log_epoch, interrupted, learns)
         package.write(name, spec, data, model, history)
         interrupted.done()
         run.finished(Path("models") / name)

@@ -23,7 +23,7 @@ def start(training: Training, seed: int) -> str:
         import tensorflow as tf
 
         found = tf.config.list_physical_devices("GPU")
-    if training.device == "gpu" and not found:
+    if training.device == "gpu" and not found and training.engine != "jax":
         built = (
             "sees none" if tf.test.is_built_with_cuda() else "is a build without CUDA (install requirements/gpu.lock)"
         )

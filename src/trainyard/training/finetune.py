@@ -15,7 +15,7 @@ from trainyard.kinds import Prepared
 from trainyard.models import mobilenet, pretrained
 from trainyard.params import MobileNet, Optimizer
 from trainyard.training.features import Pair, pairs, scratch, seen
-from trainyard.training.fit import OnEpoch, fit
+from trainyard.training.fit import Fit, OnEpoch, fit
 from trainyard.training.resume import Resume
 
 log = logging.getLogger(__name__)
@@ -28,13 +28,14 @@ def train(
     backbone: Path,
     on_epoch: OnEpoch = lambda epoch, row: None,
     resume: Resume | None = None,
+    engine: Fit = fit,
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Build a model on the backbone of a folder, fine-tune it, and give it as it is saved, with its history."""
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
     core = models.build(spec, seen(preprocessing), data.objective, data.units)
     pretrained.load(core.get_layer("trunk").get_layer("backbone"), backbone)
     with pairs(data, preprocessing, resume.folder if resume else None) as (training, validation):
-        history = finetune(core, training, validation, spec, data, seed, on_epoch, resume)
+        history = finetune(core, training, validation, spec, data, seed, on_epoch, resume, engine)
     return preprocessing.join(core), history
 
 
@@ -47,6 +48,7 @@ def finetune(
     seed: int,
     on_epoch: OnEpoch = lambda epoch, row: None,
     resume: Resume | None = None,
+    engine: Fit = fit,
 ) -> pd.DataFrame:
     """Train a `mobilenet` core whose backbone has its pretrained weights; it ends with the better of both phases.
 
@@ -63,10 +65,13 @@ def finetune(
         len(targets) - len(training[1]),
     )
     head, thawed_top = (resume.phase("head"), resume.phase("thawed")) if resume else (None, None)
+    asked = keras.Model(trunk.inputs, trunk.outputs)
+    asked.compile(jit_compile=False)  # XLA is slow at convolutions on a CPU
+    augment = core.get_layer("augmentation")
     with scratch(resume.folder if resume else None) as folder:
-        augmented = _frozen_features(core, training[0], spec.copies, folder / "training.npy")
-        frozen = _frozen_features(core, validation[0], 0, folder / "validation.npy")
-        history = fit(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch, resume=head)
+        augmented = _frozen_features(asked, augment, training[0], spec.copies, folder / "training.npy")
+        frozen = _frozen_features(asked, augment, validation[0], 0, folder / "validation.npy")
+        history = engine(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch, resume=head)
     if not (spec.thaw.layers and spec.thaw.epochs):
         return history
 
@@ -79,19 +84,17 @@ def finetune(
     before = core.get_weights()
     low = Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": phase.learning_rate})
     more: dict[str, Any] = {"optimizer": low, "epochs": phase.epochs, "first": len(history) + 1, "resume": thawed_top}
-    second = fit(core, training, validation, spec, data, seed, on_epoch, **more)
+    second = engine(core, training, validation, spec, data, seed, on_epoch, **more)
     return _better(core, before, history, second)
 
 
-def _frozen_features(core: keras.Model, images: Rows, copies: int, path: Path) -> Rows:
+def _frozen_features(asked: keras.Model, augment: keras.Layer, images: Rows, copies: int, path: Path) -> Rows:
     """Features `[n * (copies + 1), filters]` of the images and then of their augmented copies; at `path` if large."""
-    trunk, augment = core.get_layer("trunk"), core.get_layer("augmentation")
 
     def features() -> Iterator[Array]:
         for copy in range(copies + 1):
             for batch in in_parts(images, 64):
-                shown = augment(batch, training=True) if copy else batch
-                yield keras.ops.convert_to_numpy(trunk(shown, training=False))
+                yield asked.predict_on_batch(augment(batch, training=True) if copy else batch)
 
     return held(path, len(images) * (copies + 1), features())
 

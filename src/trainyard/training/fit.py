@@ -3,14 +3,13 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from trainyard import kinds, models
 from trainyard.arrays import resident, row_bytes
@@ -21,18 +20,25 @@ from trainyard.params import Model, Optimizer, Schedule
 from trainyard.training.batches import Batches, Fed
 from trainyard.training.features import Pair, lengths, pairs, seen, weights
 from trainyard.training.resume import Kept, Resume
-from trainyard.training.steps import Plan, Steps, Stream, most_together
+
+if TYPE_CHECKING:
+    from trainyard.training.steps import Stream
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+Fit = Callable[..., pd.DataFrame]
+"""`fit`, or what does the same with another engine."""
 
-DENSE, OTHERS = 1500, 300
-"""Steps from which on a compiled loop saves more than its compilation takes, of dense layers and of others."""
-TOGETHER = {"dense": 4096, "others": 64}
-"""Steps in a call: a fraction of a second's."""
-RECURRENT, UNCOMPILED = {"SimpleRNN", "LSTM", "GRU"}, {"RandomTranslation"}
-"""Layers with a state, and such that XLA does not compile."""
-DRAWN = ("rate", "dropout", "recurrent_dropout", "stddev")
-"""What makes a layer draw at random as it learns."""
+TOGETHER = 32
+"""Steps that JAX makes before callbacks are told of a batch."""
+
+REFUSALS: tuple[type[Exception], ...] = (TypeError, ValueError)
+"""What Keras raises for a name that it knows and that does not fit."""
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    from trainyard.training import steps
+
+    REFUSALS += (tf.errors.InvalidArgumentError,)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +47,7 @@ class Watch(keras.callbacks.Callback):
     """Lays down an epoch's order; after it refuses what is not finite, adds a row to the history and tells of it."""
 
     def __init__(
-        self, source: Fed | Stream, first: int, epochs: int, on_epoch: OnEpoch, rows: list[dict[str, float]]
+        self, source: "Fed | Stream", first: int, epochs: int, on_epoch: OnEpoch, rows: list[dict[str, float]]
     ) -> None:
         """`first` is the number of the first epoch, 1 but for a second phase."""
         super().__init__()
@@ -70,21 +76,6 @@ class Watch(keras.callbacks.Callback):
             log.info(
                 "epoch %d/%d %s (%.1f s)", number, self.first - 1 + self.epochs, told, time.monotonic() - self.began
             )
-
-
-def train(
-    spec: Model,
-    data: Prepared,
-    seed: int,
-    on_epoch: OnEpoch = lambda epoch, row: None,
-    resume: Resume | None = None,
-) -> tuple[keras.Model, pd.DataFrame]:
-    """Build a model, fit it from scratch; gives it as it is saved, taking raw values, and its history, as of `fit`."""
-    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
-    core = models.build(spec, seen(preprocessing), data.objective, data.units)
-    with pairs(data, preprocessing, resume.folder if resume else None) as (training, validation):
-        history = fit(core, training, validation, spec, data, seed, on_epoch, resume=resume)
-    return preprocessing.join(core), history
 
 
 def fit(
@@ -117,9 +108,10 @@ def fit(
     arrays = training if weight is None else (*training, weight)
     on_disk = None if resident(*arrays) else row_bytes(*arrays)
     batches = Batches(len(training[1]), spec.batch_size, seed, cut, on_disk)
-    plan = _plan(core, batches, arrays, epochs)
-    source: Fed | Stream = Fed(batches, *arrays) if plan.together == 1 else Stream(batches, plan.together, *arrays)
-    trained = core if plan == Plan() else Steps(core, plan, source.fetch() if isinstance(source, Stream) else None)
+    trained: keras.Model = core
+    source: Fed | Stream = Fed(batches, *arrays)
+    if keras.backend.backend() == "tensorflow":
+        trained, source = steps.made(core, batches, arrays, epochs)
     compile_core(trained, spec, data, optimizer or spec.optimizer, "auto" if trained is core else False)
 
     # two of them: what ends a training, and what is the best of it, are two questions
@@ -135,7 +127,7 @@ def fit(
         on_epoch(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})
     try:
         trained.fit(
-            source.dataset() if isinstance(source, Stream) else source,
+            source if isinstance(source, Fed) else source.dataset(),
             validation_data=Fed(
                 Batches(len(validation[1]), max(spec.batch_size, 256), None, validation_cut), *validation
             ),
@@ -145,7 +137,7 @@ def fit(
             callbacks=[Watch(source, first, epochs, on_epoch, rows), *counting, *([kept] if kept else [])],
             verbose=1 if sys.stderr.isatty() else 0,
         )
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+    except REFUSALS as error:
         if len(rows) > told:  # not a name that Keras knows and that does not fit: that is told at the first step
             raise
         raise _refused(spec, error) from error
@@ -158,46 +150,20 @@ def fit(
     return history
 
 
-def _plan(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: int) -> Plan:
-    """How the steps are made; printed with its reason. As plain `fit` makes them where nothing else gains."""
-    layers = [*_layers(core)]
-    names = {type(layer).__name__ for layer in layers}
-    convolutions, recurrent = any("Conv" in name for name in names), not names.isdisjoint(RECURRENT)
-    dense = not convolutions and not recurrent
-    steps, least = len(batches) * epochs, DENSE if dense else OTHERS
-    most = min(TOGETHER["dense" if dense else "others"], batches.count // batches.size, most_together(batches, *arrays))
-    if convolutions and recurrent:
-        reason = "a step takes far longer than a call"
-    elif keras.backend.backend() != "tensorflow":
-        reason = "the loop is one of TensorFlow"
-    elif tf.config.get_visible_devices("GPU") and not dense:
-        reason = "on a GPU the next one is called while a step runs"
-    elif steps < least:
-        reason = f"{steps} steps are fewer than the {least} from which on it saves what it takes to compile more"
-    elif not names.isdisjoint(UNCOMPILED):
-        reason = f"XLA does not compile {min(names & UNCOMPILED)}"
-    elif recurrent:
-        drawn = any(getattr(layer, knob, 0) for layer in layers for knob in DRAWN)
-        plan = Plan(1 if batches.cut is not None else max(most, 1), "step", halves=not drawn)
-        sides = "the batch as a whole, as each half would draw at random anew" if drawn else "two halves side by side"
-        log.info("steps: up to %d a call, each compiled by XLA, %s", plan.together, sides)
-        return plan
-    elif most < 2:
-        reason = f"one would hold a single batch of {batches.size}"
-    else:
-        how = "not compiled by XLA, which is slow at convolutions there" if convolutions else "compiled by XLA"
-        log.info("steps: up to %d a call, in a loop %s", most, how)
-        return Plan(most, "nothing" if convolutions else "loop")
-    log.info("steps: one a call, %s", reason)
-    return Plan()
-
-
-def _layers(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """A layer and all that are nested in it."""
-    yield layer
-    inner = [layer.forward_layer] if isinstance(layer, keras.layers.Bidirectional) else getattr(layer, "layers", [])
-    for one in inner:
-        yield from _layers(one)
+def train(
+    spec: Model,
+    data: Prepared,
+    seed: int,
+    on_epoch: OnEpoch = lambda epoch, row: None,
+    resume: Resume | None = None,
+    engine: Fit = fit,
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Build a model, fit it from scratch; gives it as it is saved, taking raw values, and its history, as of `fit`."""
+    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
+    core = models.build(spec, seen(preprocessing), data.objective, data.units)
+    with pairs(data, preprocessing, resume.folder if resume else None) as (training, validation):
+        history = engine(core, training, validation, spec, data, seed, on_epoch, resume=resume)
+    return preprocessing.join(core), history
 
 
 def compile_core(
@@ -207,7 +173,14 @@ def compile_core(
     metrics = list(dict.fromkeys([*data.objective.training_metrics, *spec.metrics]))
     try:
         loss = ctc.loss if data.objective.name == "transcription" else spec.loss or data.objective.loss
-        core.compile(optimizer=keras_optimizer(optimizer), loss=loss, metrics=metrics, jit_compile=compiled)
+        together = TOGETHER if keras.backend.backend() == "jax" else 1
+        core.compile(
+            optimizer=keras_optimizer(optimizer),
+            loss=loss,
+            metrics=metrics,
+            jit_compile=compiled,
+            steps_per_execution=together,
+        )
     except (TypeError, ValueError) as error:
         raise _refused(spec, error) from error
 

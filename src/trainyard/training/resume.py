@@ -16,7 +16,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import trainyard
 from trainyard import files
@@ -42,7 +41,7 @@ class Resume:
 
     def __init__(self, folder: Path) -> None:
         """`folder` need not exist."""
-        self.folder = folder
+        self.folder, self.every = folder, EVERY
         self._next = 0
         self._written = time.monotonic()
 
@@ -52,7 +51,7 @@ class Resume:
 
     def due(self) -> bool:
         """Whether more would be lost than is worth writing."""
-        return time.monotonic() - self._written >= EVERY
+        return time.monotonic() - self._written >= self.every
 
     def write(self, epochs: int, arrays: Mapping[str, Array], told: Mapping[str, Any]) -> None:
         """Keep the state after so many epochs in place of the last but one."""
@@ -93,6 +92,8 @@ class Resume:
 
 def of(name: str, params: Params) -> Resume:
     """What an interrupted training of this model, on the same data by the same params, code and device, left."""
+    import tensorflow as tf
+
     spec = params.model(name)
     told = {
         "model": spec.model_dump(mode="json"),

@@ -5,6 +5,7 @@ examples of many batches; each turn of a loop gathers its batch and makes Keras'
 metrics, weights and optimizer are those of plain `fit`.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -14,10 +15,20 @@ import numpy as np
 import tensorflow as tf
 
 from trainyard.arrays import Array, resident, row_bytes
-from trainyard.training.batches import Batches
+from trainyard.training.batches import Batches, Fed
 
-MOST_BYTES = 2**22
+DENSE, OTHERS = 1500, 300
+"""Steps from which on a compiled loop saves more than its compilation takes, of dense layers and of others."""
+TOGETHER = {"dense": 4096, "others": 64}
+"""Steps in a call: a fraction of a second's."""
+RECURRENT, UNCOMPILED = {"SimpleRNN", "LSTM", "GRU"}, {"RandomTranslation"}
+"""Layers with a state, and such that XLA does not compile."""
+DRAWN = ("rate", "dropout", "recurrent_dropout", "stddev")
+"""What makes a layer draw at random as it learns."""
+MOST_BYTES = 2**24
 """Of features and targets in a call, where those of the next batches alone lie in memory."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,57 @@ class Plan:
     """What XLA compiles: a loop of recurrent steps it would compile to a slower one than it does each of them."""
     halves: bool = False
     """Whether the two halves of a batch are gone through side by side, each on a core."""
+
+
+def made(
+    core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: int
+) -> "tuple[keras.Model, Fed | Stream]":
+    """The model to fit in place of `core`, which has the same layers, and what it is fed of `arrays` `[count, ...]`."""
+    chosen = plan(core, batches, arrays, epochs)
+    source = Fed(batches, *arrays) if chosen.together == 1 else Stream(batches, chosen.together, *arrays)
+    if chosen == Plan():
+        return core, source
+    return Steps(core, chosen, source.fetch() if isinstance(source, Stream) else None), source
+
+
+def plan(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: int) -> Plan:
+    """How the steps are made; printed with its reason. As plain `fit` makes them where nothing else gains."""
+    layers = [*_layers(core)]
+    names = {type(layer).__name__ for layer in layers}
+    convolutions, recurrent = any("Conv" in name for name in names), not names.isdisjoint(RECURRENT)
+    dense = not convolutions and not recurrent
+    steps, least = len(batches) * epochs, DENSE if dense else OTHERS
+    most = min(TOGETHER["dense" if dense else "others"], batches.count // batches.size, most_together(batches, *arrays))
+    if convolutions and recurrent:
+        reason = "a step takes far longer than a call"
+    elif tf.config.get_visible_devices("GPU") and not dense:
+        reason = "on a GPU the next one is called while a step runs"
+    elif steps < least:
+        reason = f"{steps} steps are fewer than the {least} from which on it saves what it takes to compile more"
+    elif not names.isdisjoint(UNCOMPILED):
+        reason = f"XLA does not compile {min(names & UNCOMPILED)}"
+    elif recurrent:
+        drawn = any(getattr(layer, knob, 0) for layer in layers for knob in DRAWN)
+        chosen = Plan(1 if batches.cut is not None else max(most, 1), "step", halves=not drawn)
+        sides = "the batch as a whole, as each half would draw at random anew" if drawn else "two halves side by side"
+        log.info("steps: up to %d a call, each compiled by XLA, %s", chosen.together, sides)
+        return chosen
+    elif most < 2:
+        reason = f"one would hold a single batch of {batches.size}"
+    else:
+        how = "not compiled by XLA, which is slow at convolutions there" if convolutions else "compiled by XLA"
+        log.info("steps: up to %d a call, in a loop %s", most, how)
+        return Plan(most, "nothing" if convolutions else "loop")
+    log.info("steps: one a call, %s", reason)
+    return Plan()
+
+
+def _layers(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """A layer and all that are nested in it."""
+    yield layer
+    inner = [layer.forward_layer] if isinstance(layer, keras.layers.Bidirectional) else getattr(layer, "layers", [])
+    for one in inner:
+        yield from _layers(one)
 
 
 class Steps(keras.Model):

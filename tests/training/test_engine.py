@@ -1,0 +1,156 @@
+"""The engine: a core that learnt with JAX, in a process of its own, has learnt what it learns with TensorFlow."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contracts.test_families import FAMILIES
+from training_cases import started
+
+from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
+from trainyard.params import Optimizer, Plateau, Training
+from trainyard.training import engine, fit
+from trainyard.training.resume import Resume
+
+pytest.importorskip("jax")
+JAX = Training(engine="jax", device="cpu")
+OBJECTIVES = {"series": "forecast", "tables": "binary", "speech": "transcription"}
+CASES = [
+    # one is enough while one works on the code
+    pytest.param(family, kind, marks=[] if (family, kind) == ("mlp", "tables") else [pytest.mark.slow])
+    for family, spec in FAMILIES.items()
+    for kind in spec.kinds
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), CASES)
+def test_a_family_learns_by_jax_what_it_learns_by_tensorflow(tmp_path, family, kind):
+    """But for rounding. Dropout is out of it, as each backend draws in its own way; so is Adam, which Keras on
+    TensorFlow reckons otherwise for an embedding."""
+    plain = {"optimizer": Optimizer(name="sgd", learning_rate=0.05)}
+    data, spec, (training, validation), core = started(
+        tmp_path, family, kind, OBJECTIVES.get(kind, "multiclass"), **plain
+    )
+    ours, theirs, told = core(), core(), []
+    expected = fit.fit(theirs, training, validation, spec, data, 7)
+    learns = engine.of(JAX)
+    history = learns(ours, training, validation, spec, data, 7, lambda epoch, row: told.append((epoch, row)))
+    np.testing.assert_allclose(history, expected, rtol=1e-3, atol=1e-4)
+    assert [*history.columns] == [*expected.columns]
+    assert told == [(epoch, dict(row)) for epoch, row in history.drop(columns="kept").iterrows()]
+    for one, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-3, err_msg=one.path)
+
+
+def test_a_training_by_jax_goes_on_where_it_was_killed(tmp_path):
+    """Dropout and a plateau are in what it goes on with."""
+    knobs = {"dropout": 0.4, "epochs": 12, "best_epoch": True, "plateau": Plateau(patience=2)}
+    data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary", **knobs)
+    learns, state, found = engine.of(JAX), Resume(tmp_path / "state"), []
+    state.every = 0
+
+    def on_epoch(number, row):
+        if number == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learns(core(), training, validation, spec, data, 7, on_epoch, resume=state)
+    assert state.read() is not None
+    for resume in (state, None):
+        ours = core()
+        found += [
+            (learns(ours, training, validation, spec, data, 7, resume=resume), [*map(np.asarray, ours.variables)])
+        ]
+    assert found[0][0].to_csv() == found[1][0].to_csv()
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_refused_in_the_other_process_is_refused_here(tmp_path):
+    rising = {"optimizer": Optimizer(name="sgd", learning_rate=1e30)}
+    data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary", **rising)
+    learns = engine.of(JAX)
+    with pytest.raises(TrainingFailed, match="lower the learning rate"):
+        learns(core(), training, validation, spec, data, 7)
+    wrong = spec.model_copy(update={"optimizer": Optimizer(name="sgd", momentum=-1.0)})
+    with pytest.raises(BadInput, match="momentum"):
+        learns(core(), training, validation, wrong, data, 7)
+
+
+def test_a_gpu_that_jax_does_not_have_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary")
+    learns = engine.of(Training(engine="jax", device="gpu"))
+    with pytest.raises(EnvironmentFailed, match="JAX sees none"):
+        learns(core(), training, validation, spec, data, 7)
+
+
+def test_jax_that_is_not_installed_is_refused(monkeypatch):
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    with pytest.raises(EnvironmentFailed, match="JAX is not installed"):
+        engine.of(JAX)
+
+
+@pytest.mark.parametrize(
+    ("asked", "plugins", "gpus", "chosen", "reason"),
+    [
+        ({}, [], [], "tensorflow", "with JAX no family trains 1.4 times as fast"),
+        ({}, ["cuda"], [], "jax", "it has a GPU, and TensorFlow has none"),
+        ({}, ["cuda"], ["GPU"], "tensorflow", "with JAX"),
+        ({"device": "cpu"}, ["cuda"], [], "tensorflow", "with JAX"),
+        ({"engine": "tensorflow"}, ["cuda"], [], "tensorflow", "params ask for it"),
+        ({"engine": "jax"}, [], [], "jax", "params ask for it"),
+    ],
+)
+def test_the_choice_is_printed_with_its_reason(monkeypatch, caplog, asked, plugins, gpus, chosen, reason):
+    monkeypatch.setattr(engine, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    caplog.set_level("INFO")
+    assert (engine.of(Training(**asked)) is fit.fit) == (chosen == "tensorflow")
+    assert f"engine: {chosen}, {reason}" in caplog.text
+
+
+LONG = """
+import sys
+from pathlib import Path
+from training_cases import started
+from trainyard.params import Training
+from trainyard.training import engine
+data, spec, pairs, core = started(Path(sys.argv[1]), "mlp", "tables", "binary", epochs=10**6)
+learns = engine.of(Training(engine="jax", device="cpu"))
+learns(core(), *pairs, spec, data, 7, lambda epoch, row: print(epoch, flush=True))
+"""
+
+
+@pytest.mark.fault
+def test_the_other_process_ends_with_the_one_that_asked_for_it(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", LONG, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True) as asking:
+        asking.stdout.readline()
+        os.killpg(asking.pid, 0)
+        asking.kill()
+    for _ in range(100):
+        try:
+            os.killpg(asking.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(asking.pid, signal.SIGKILL)
+    pytest.fail("it trains on, for nobody")
+
+
+def test_what_comes_back_is_of_tensorflow(tmp_path):
+    data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary")
+    ours = core()
+    engine.of(JAX)(ours, training, validation, spec, data, 7)
+    ours.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(training[0][:4]), ours(training[0][:4]))
