@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ from training_cases import started
 
 from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
 from trainyard.params import Optimizer, Plateau, Training
-from trainyard.training import engine, fit
+from trainyard.training import engine, fit, precision
 from trainyard.training.resume import Resume
 
 pytest.importorskip("jax")
@@ -47,6 +48,18 @@ def test_a_family_learns_by_jax_what_it_learns_by_tensorflow(tmp_path, family, k
     assert told == [(epoch, dict(row)) for epoch, row in history.drop(columns="kept").iterrows()]
     for one, other in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-3, err_msg=one.path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not entry_points(group="jax_plugins"), reason="JAX has no GPU here")
+@pytest.mark.parametrize("bits", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("family", "kind"), [case.values for case in CASES])
+def test_a_family_learns_on_a_gpu_what_it_learns_on_a_cpu(tmp_path, family, kind, bits):
+    data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES.get(kind, "multiclass"))
+    expected = fit.fit(core(), training, validation, spec, data, 7)
+    asked = Training(engine="jax", device="gpu", precision=bits)
+    history = precision.of(asked, engine.of(asked))(core(), training, validation, spec, data, 7)
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=0.01 if bits == "float32" else 0.05)
 
 
 def test_a_training_by_jax_goes_on_where_it_was_killed(tmp_path):
