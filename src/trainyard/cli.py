@@ -25,9 +25,14 @@ NAMED_STAGES = {
     "register": "log a model to the registry and pass it through the gate",
 }
 
+MOVES = {
+    "promote": ("make a version champion that passed against the present one", "the challenger"),
+    "rollback": ("make an earlier champion, or a version that you name, champion again", "the champion before"),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives its exit code: 2 bad input, 3 training failed, 5 environment."""
+    """Run one command; gives its exit code: 2 bad input, 3 training failed, 4 gate refused, 5 environment."""
     asked = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run in MLflow ends as KILLED
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -83,6 +88,11 @@ def _run(asked: argparse.Namespace) -> None:
         _publish(asked.name, loaded)
     elif asked.verb == "ui":
         _ui(asked.port)
+    elif asked.verb in ("promote", "rollback"):
+        tracking = import_module("trainyard.tracking")
+        getattr(tracking, asked.verb)(asked.name, asked.version, asked.why)
+    elif asked.verb in ("ledger", "explain"):
+        _tell(asked, loaded)
     else:
         getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(asked.name, loaded)
 
@@ -93,6 +103,19 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, what in NAMED_STAGES.items():
         verbs.add_parser(verb, help=what).add_argument("name", help="its name in params.yaml")
+    verbs.add_parser(
+        "gate", help="print the verdict on a model; exit code 4 where it may not be champion"
+    ).add_argument("name", help="a model")
+    for verb, (what, default) in MOVES.items():
+        move = verbs.add_parser(verb, help=what)
+        move.add_argument("name", help="a model")
+        move.add_argument("version", nargs="?", help=f"a version of the registry (by default {default})")
+        move.add_argument("--why", help="a reason, for the ledger")
+    verbs.add_parser("ledger", help="print who was champion when, and why").add_argument("name", help="a model")
+    explain = verbs.add_parser("explain", help="print what a version came from, or which versions came from a dvc.lock")
+    of = explain.add_mutually_exclusive_group(required=True)
+    of.add_argument("name", nargs="?", help="NAME, NAME@ALIAS or NAME/VERSION (by default the champion)")
+    of.add_argument("--lock", nargs="?", const="dvc.lock", metavar="FILE", help="a dvc.lock (%(const)s)")
     init = verbs.add_parser("init", help="draft what params.yaml needs to train on data of your own, and say why")
     init.add_argument("path", help="a CSV or TSV file, or a folder of images or recordings")
     init.add_argument("--name", help="name of dataset and model (by default that of the file or folder)")
@@ -138,6 +161,16 @@ def _publish(name: str | None, loaded: Params) -> None:
         published = tracking.publish(model, loaded)
         tracking.restore_aliases(published)
         logging.getLogger(__name__).info("%s: version %s of the registry", model, published.version)
+
+
+def _tell(asked: argparse.Namespace, loaded: Params) -> None:
+    from trainyard import tracking
+
+    if asked.verb == "ledger":
+        lines = tracking.history(asked.name)
+    else:
+        lines = tracking.explain(asked.name) if asked.name else tracking.made_from(Path(asked.lock), loaded)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _ui(port: int) -> None:

@@ -19,6 +19,12 @@ class TrainingFailed(TrainyardError):
     exit_code = 3
 
 
+class GateRefused(TrainyardError):
+    """The model may not be champion; the verbs `gate`, `promote` and `rollback` say so, `register` writes a verdict."""
+
+    exit_code = 4
+
+
 class EnvironmentFailed(TrainyardError):
     """The machine lacks something: a GPU, a network, a server, room on the disk."""
 

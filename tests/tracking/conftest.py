@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from trainyard import files, kinds, params
 from trainyard.stages.register import register
@@ -152,6 +153,16 @@ class Project:
         files.write_csv(self.report / "scores.csv", scores)
         for figure in ("learning", "answers", "mistakes"):
             (self.report / f"{figure}.png").write_bytes(b"a figure")
+
+    def write_params(self, folder=Path()):
+        with (folder / "params.yaml").open("w") as file:
+            YAML().dump(self.params.model_dump(mode="json", exclude_none=True), file)
+
+    def propose(self, weights, wrong):
+        """A new model that errs on `wrong` of 40 test examples, through the gate; gives the verdict."""
+        self.train(weights)
+        self.evaluate(wrong)
+        return self.register()
 
     def register(self):
         register(self.name, self.params)

@@ -206,7 +206,7 @@ def test_a_champion_that_came_meanwhile_is_not_overthrown_unasked(project, clien
     project.evaluate(wrong=0)
     third = tracking.publish(project.name, project.params)
     with pytest.raises(EnvironmentFailed, match="version 2 became champion meanwhile"):
-        tracking.set_aliases(third, beaten, champion=True, card="")
+        tracking.set_aliases(third, beaten, champion=True, card="", verdict={"passed": True, "checks": []})
     assert aliases(client, project) == {"challenger": 2, "champion": 2}
 
 
@@ -219,12 +219,9 @@ tracking.publish(sys.argv[1], params.load())
 
 @pytest.mark.slow
 def test_two_that_publish_at_once_make_no_doubles(project, client):
-    from ruamel.yaml import YAML
-
     project.train()
     project.evaluate(wrong=2)
-    with Path("params.yaml").open("w") as file:
-        YAML().dump(project.params.model_dump(mode="json", exclude_none=True), file)
+    project.write_params()
     started = [subprocess.Popen([sys.executable, "-c", PUBLISH, project.name]) for _ in range(2)]
     assert [process.wait(120) for process in started] == [0, 0]
     assert len(client.search_model_versions(f"name = '{project.name}'")) == 1

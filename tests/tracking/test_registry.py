@@ -141,7 +141,7 @@ def test_lineage_is_that_of_the_model_alone(made):
         stages = [f"prepare@{made.dataset}", f"train@{made.name}", "train@other", f"register@{made.name}"]
         entries = [f"  {stage}: {{md5: {digest}}}\n" for stage, digest in zip(stages, digests, strict=True)]
         Path("dvc.lock").write_text("schema: '2.0'\nstages:\n" + "".join(entries))
-        return registry._lineage(made.name, made.dataset)
+        return registry.lineage(made.name, made.dataset)
 
     whole = lineage(1, 1, 1, 1)
     assert whole not in (lineage(2, 1, 1, 1), lineage(1, 2, 1, 1))

@@ -45,16 +45,16 @@ def register(name: str, params: Params) -> None:
         others = tracking.scores_on(other, data).to_numpy() if other else None
         checks.append(gate.better_than_champion(own, others, asked.margin, sample))
     except BadInput as error:
-        told = f"the champion cannot be compared: {error} (move the alias by hand, or give the model another name)"
+        told = f"the champion cannot be compared: {error} (`trainyard rollback {name} VERSION` names another)"
         checks.append(Check("better than the champion", False, told))
     verdict = Verdict(tuple(checks))
 
-    decision = "champion" if verdict.passed or reigns else "challenger"
+    decision = "champion" if reigns or (verdict.passed and not tracking.withdrawn(mine)) else "challenger"
     about = files.read_json(Path("models") / name / "model.json")
     counts = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
     card = reporting.render("card.md", about=about, metrics=metrics, counts=counts, decision=decision, verdict=verdict)
     against = other.content if other else ""
-    tracking.set_aliases(mine, against, champion=decision == "champion", card=card)
+    tracking.set_aliases(mine, against, champion=decision == "champion", card=card, verdict=verdict.as_dict())
     found = {"model": name, "dataset": spec.dataset, "content": mine.content, "decision": decision, "against": against}
     files.write_json(report / "verdict.json", {**found, **verdict.as_dict()})
     files.write_text(report / "card.md", card)

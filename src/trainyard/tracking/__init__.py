@@ -3,16 +3,10 @@
 Importing this package does not import MLflow, which takes more than a second.
 """
 
-from trainyard.tracking.registry import (
-    Registered,
-    champion,
-    compared_with,
-    publish,
-    restore_aliases,
-    scores_on,
-    set_aliases,
-)
-from trainyard.tracking.runs import Live, live
+from trainyard.tracking.promotion import champion, gate, promote, restore_aliases, rollback, set_aliases, withdrawn
+from trainyard.tracking.provenance import explain, history, made_from
+from trainyard.tracking.registry import Registered, compared_with, publish, scores_on
+from trainyard.tracking.runs import Live, content_of, live
 from trainyard.tracking.store import connected, uri
 
 __all__ = [
@@ -21,10 +15,18 @@ __all__ = [
     "champion",
     "compared_with",
     "connected",
+    "content_of",
+    "explain",
+    "gate",
+    "history",
     "live",
+    "made_from",
+    "promote",
     "publish",
     "restore_aliases",
+    "rollback",
     "scores_on",
     "set_aliases",
     "uri",
+    "withdrawn",
 ]

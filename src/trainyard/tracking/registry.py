@@ -1,7 +1,6 @@
-"""The registry: versions of a model, found by their content's hash, and the aliases `challenger` and `champion`."""
+"""The registry: versions of a model, found by their content's hash; `promotion` moves their aliases."""
 
 import json
-import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from trainyard import files, kinds
-from trainyard.errors import BadInput, EnvironmentFailed
+from trainyard.errors import BadInput
 from trainyard.kinds import Prepared
 from trainyard.params import Params
-from trainyard.tracking import pyfunc, runs, store
+from trainyard.tracking import ledger, pyfunc, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,24 +57,22 @@ def publish(name: str, params: Params) -> Registered:
         experiment = store.experiment(client, data.name)
         run = runs.with_content(client, experiment, content) or runs.rebuild(client, name, params, data, folder)
         stands_on = json.dumps(about["backbone"], sort_keys=True) if about["backbone"] else ""
-        tags = {"trainyard.dvc_lock": _lineage(name, data.name), "trainyard.backbone": stands_on}
+        tags = {"trainyard.dvc_lock": lineage(name, data.name), "trainyard.backbone": stands_on}
         for tag, value in tags.items():
             if value and run.data.tags.get(tag) != value:
                 client.set_tag(run.info.run_id, tag, value)
         _evaluated(client, run, report, metrics, data)
-        return _with_content(client, name, content) or _register(client, run, content, about, data, tags)
-
-
-def champion(name: str) -> Registered | None:
-    """The version that bears the alias `champion`."""
-    with store.connected() as client:
-        return _champion(client, name)
+        tags["trainyard.test"] = runs.data_digest(data.name, "test")
+        version = with_content(client, name, content) or _register(client, run, content, about, data, tags)
+        _made_again(client, version, tags)
+        return registered(version)
 
 
 def compared_with(mine: Registered) -> Registered | None:
     """The version that this one was last compared with, if it was and that is still there."""
     with store.connected() as client:
-        return _with_content(client, mine.model, mine.against) if mine.against else None
+        found = with_content(client, mine.model, mine.against) if mine.against else None
+        return registered(found) if found else None
 
 
 def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
@@ -98,64 +94,56 @@ def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
                 return table["score"].set_axis(data.test.rows.index)
             except (MlflowException, OSError):
                 pass  # its files are gone, the model may be there
-        answer = pyfunc.answers(Path(artifacts.download_artifacts(other.uri, dst_path=scratch)), data)
+        try:
+            folder = Path(artifacts.download_artifacts(other.uri, dst_path=scratch))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise BadInput("it was deleted from the registry, and was never evaluated on these rows") from None
+        answer = pyfunc.answers(folder, data)
     return pd.Series(data.objective.score(data.test.target, answer), data.test.rows.index, name="score")
 
 
-def set_aliases(mine: Registered, against: str, *, champion: bool, card: str) -> None:
-    """Make a version the challenger, and the champion too where it may be that; the card is its description.
-
-    `against` is the content of the champion that it was compared with, "" where there was none.
-
-    Raises EnvironmentFailed where somebody else moved an alias at the same time.
-    """
-    aliases = ["challenger", "champion"] if champion else ["challenger"]
-    with store.connected() as client, store.lock(store.HOME / f"{mine.model}.lock"):
-        if champion and (now := _champion(client, mine.model)) and now.content not in (against, mine.content):
-            raise EnvironmentFailed(f"{mine.model}: version {now.version} became champion meanwhile (register again)")
-        client.update_model_version(mine.model, mine.version, card[:5000])  # as much as a database takes
-        client.set_model_version_tag(mine.model, mine.version, "trainyard.against", against)
-        for alias in aliases:
-            client.set_registered_model_alias(mine.model, alias, mine.version)
-        for alias in aliases:  # MLflow has no compare-and-set
-            if (version := str(client.get_model_version_by_alias(mine.model, alias).version)) != mine.version:
-                raise EnvironmentFailed(
-                    f"{mine.model}: {alias} was moved to version {version} meanwhile (register again)"
-                )
-
-
-def restore_aliases(mine: Registered) -> None:
-    """Give a version the aliases of its verdict file, where MLflow knows of no champion: its store is new."""
-    report = Path("reports/models") / mine.model
-    if champion(mine.model) is None and (report / "verdict.json").is_file():
-        verdict = files.read_json(report / "verdict.json")
-        if verdict["content"] == mine.content:
-            if verdict["decision"] != "champion":
-                told = f"{mine.model}: no champion: models/ holds a challenger"
-                log.warning(
-                    "%s; its champion comes back with `dvc repro` of the params that made it, and publish", told
-                )
-            card = (report / "card.md").read_text(encoding="utf-8")
-            set_aliases(mine, verdict["against"] or "", champion=verdict["decision"] == "champion", card=card)
-
-
-def _champion(client: "MlflowClient", name: str) -> Registered | None:
+def with_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
+    """The version that bears an alias."""
     for model in client.search_registered_models(f"name = '{name}'"):
-        if version := model.aliases.get("champion"):
-            return _registered(client.get_model_version(name, version))
+        if version := model.aliases.get(alias):
+            return client.get_model_version(name, version)
     return None
 
 
-def _with_content(client: "MlflowClient", name: str, content: str) -> Registered | None:
+def with_content(client: "MlflowClient", name: str, content: str) -> "ModelVersion | None":
+    """The first version of a content."""
     found = client.search_model_versions(f"name = '{name}' and tags.`trainyard.content` = '{content}'")
-    return _registered(min(found, key=lambda version: int(version.version))) if found else None
+    return min(found, key=lambda version: int(version.version), default=None)
 
 
-def _registered(version: "ModelVersion") -> Registered:
+def registered(version: "ModelVersion") -> Registered:
+    """What MLflow tells of a version, in our words."""
     tags = version.tags
     return Registered(
         version.name, str(version.version), tags.get("trainyard.content", ""), tags.get("trainyard.against", "")
     )
+
+
+def lineage(name: str, dataset: str, lock: Path = Path("dvc.lock")) -> str:
+    """Hash of the entries of dvc.lock that led to a model; "" where it was made without DVC.
+
+    Not of the whole file: that changes when this very stage is over, and with every other model. Raises BadInput where
+    the file is not a dvc.lock.
+    """
+    try:
+        stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
+    except FileNotFoundError:
+        return ""
+    except (YAMLError, KeyError, TypeError):
+        raise BadInput(f"{lock}: not a dvc.lock (no valid YAML, or without `stages`)") from None
+    led = {
+        stage: entry
+        for stage, entry in stages.items()
+        if stage.partition("@")[2] in (name, dataset) and "register@" not in stage
+    }
+    return sha256(json.dumps(led, sort_keys=True).encode()).hexdigest() if led else ""
 
 
 def _evaluated(client: "MlflowClient", run: "Run", report: Path, metrics: Mapping[str, Any], data: Prepared) -> None:
@@ -187,23 +175,37 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
 
 def _register(
     client: "MlflowClient", run: "Run", content: str, about: Mapping[str, Any], data: Prepared, more: Mapping[str, str]
-) -> Registered:
+) -> "ModelVersion":
     """A new version: it is there with its tags, or not at all."""
+    from mlflow.exceptions import MlflowException
+
     name, source = about["model"], f"models:/{_logged(client, run, content, about, data)}"
     tags = {
         **more,
         "trainyard.content": content,
         "trainyard.run": run.info.run_name,
+        "trainyard.dvc_experiment": run.data.tags.get("DVC_EXP_NAME"),
         "trainyard.git_commit": run.data.tags.get("mlflow.source.git.commit"),
         "trainyard.data": run.data.tags.get("trainyard.data"),
         "trainyard.params": run.data.tags.get("trainyard.params"),
     }
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+        try:
+            client.create_registered_model(name, {ledger.TAG: ledger.start(client, name)})
+        except MlflowException as error:  # another machine was faster, and its ledger is the one
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
     known = {key: value for key, value in tags.items() if value}
-    return _registered(
-        client.create_model_version(name, source, run.info.run_id, known, model_id=source.rpartition("/")[2])
-    )
+    return client.create_model_version(name, source, run.info.run_id, known, model_id=source.rpartition("/")[2])
+
+
+def _made_again(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str, str]) -> None:
+    """A content that comes from other entries of dvc.lock too, or was evaluated on other rows, says so."""
+    lock, test = tags["trainyard.dvc_lock"], tags["trainyard.test"]
+    if lock and lock not in version.tags.values():
+        client.set_model_version_tag(version.name, version.version, f"trainyard.dvc_lock.{lock[:8]}", lock)
+    if version.tags.get("trainyard.test") != test:
+        client.set_model_version_tag(version.name, version.version, "trainyard.test", test)
 
 
 def _logged(client: "MlflowClient", run: "Run", content: str, about: Mapping[str, Any], data: Prepared) -> str:
@@ -221,20 +223,3 @@ def _logged(client: "MlflowClient", run: "Run", content: str, about: Mapping[str
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
-
-
-def _lineage(name: str, dataset: str) -> str:
-    """Hash of the entries of dvc.lock that led to a model; "" where it was made without DVC.
-
-    Not of the whole file: that changes when this very stage is over, and with every other model.
-    """
-    try:
-        stages = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
-    except FileNotFoundError:
-        return ""
-    led = {
-        stage: entry
-        for stage, entry in stages.items()
-        if stage.partition("@")[2] in (name, dataset) and "register@" not in stage
-    }
-    return sha256(json.dumps(led, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,292 @@
+"""Promotion: the aliases `challenger` and `champion`, moved by a verdict or by hand; of each champion the ledger tells.
+
+A champion is moved where the one of before is still the one that was looked at: by the ledger's numbers, however many
+machines move at once. Processes of one folder wait for each other besides.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainyard import files
+from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
+from trainyard.tracking import ledger, registry, store
+from trainyard.tracking.ledger import Entry
+from trainyard.tracking.registry import Registered
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger(__name__)
+
+WORN = 10
+"""Contents that were judged on the same test rows, from which on that is worth a word."""
+
+
+def champion(name: str) -> Registered | None:
+    """The version with the alias `champion`; where the registry has lost it, the ledger's last one, and a warning."""
+    with _moving(name) as client:
+        now, _ = _present(client, name)
+        return now
+
+
+def withdrawn(mine: Registered) -> bool:
+    """Whether a content was champion until somebody went back to another by hand; a warning says why."""
+    with store.connected() as client:
+        for entry in reversed(ledger.read(client, mine.model)):
+            if entry.content == mine.content:
+                return False
+            if entry.verb == "rollback" and entry.former_content == mine.content:
+                told = "%s: version %s was rolled back (%s): `trainyard promote %s %s` makes it champion again"
+                log.warning(told, mine.model, mine.version, entry.why, mine.model, mine.version)
+                return True
+    return False
+
+
+def set_aliases(mine: Registered, against: str, *, champion: bool, card: str, verdict: Mapping[str, Any]) -> None:
+    """Make a version the challenger, and the champion too where it may be that; the card is its description.
+
+    `against` is the content of the champion that it was compared with, "" where there was none; `verdict` holds
+    `passed` and `checks`.
+
+    Raises EnvironmentFailed where somebody else moved an alias at the same time.
+    """
+    _judge(mine, against, card, verdict, "register", crown=champion)
+
+
+def restore_aliases(mine: Registered) -> None:
+    """Give a version the aliases of its verdict file, where MLflow knows of no champion: its store is new."""
+    report = Path("reports/models") / mine.model
+    with store.connected() as client:
+        there = registry.with_alias(client, mine.model, "champion")
+        last = next(reversed(ledger.read(client, mine.model)), None)
+    if there is None and (report / "verdict.json").is_file():
+        verdict = files.read_json(report / "verdict.json")
+        if verdict["content"] == mine.content:
+            crown, against = verdict["decision"] == "champion", verdict["against"] or ""
+            if last and last.content not in (mine.content, against):
+                crown = False
+                log.warning("%s: not made champion: the last one was version %s", mine.model, last.version)
+            elif not crown:
+                told = f"{mine.model}: no champion: models/ holds a challenger"
+                log.warning(
+                    "%s; its champion comes back with `dvc repro` of the params that made it, and publish", told
+                )
+            card = (report / "card.md").read_text(encoding="utf-8")
+            _judge(mine, against, card, verdict, "publish", crown=crown)
+
+
+def gate(name: str, content: str, verdict: Mapping[str, Any]) -> None:
+    """Hold a verdict on `content` against the present champion.
+
+    Raises GateRefused where it did not pass, or passed against another champion.
+    """
+    with _moving(name) as client:
+        now, _ = _present(client, name)
+        _pass(client, name, f"content {content[:8]}", verdict, verdict["against"], content, now)
+
+
+def promote(name: str, version: str | None, why: str | None) -> None:
+    """Make a version, by default the challenger, the champion, if its verdict passed against the present one.
+
+    A content that is champion already stays so. Raises BadInput where there is no such version, GateRefused where it
+    never passed, or not against the present champion, or somebody else was faster.
+    """
+    with _moving(name) as client:
+        to = version_of(client, name, version) if version else registry.with_alias(client, name, "challenger")
+        if to is None:
+            raise BadInput(f"{name}: the registry has no challenger (run `trainyard register {name}`)")
+        mine = registry.registered(to)
+        now, held = _present(client, name)
+        if now is None or _key(now) != _key(mine):  # the champion whose alias was lost has passed once
+            verdict = json.loads(to.tags.get("trainyard.verdict", "{}"))
+            _pass(client, name, f"version {mine.version}", verdict, mine.against, mine.content, now)
+        how = _move(client, to, now, held, "promote", why or "passed its gate")
+        log.info("%s: version %s is champion%s", name, mine.version, how)
+
+
+def rollback(name: str, version: str | None, why: str | None) -> None:
+    """Make the champion before the present one champion again, or a version that is named, whatever its verdict.
+
+    Raises BadInput where there is no such version, GateRefused where there was no champion before, or somebody else
+    moved it at the same time.
+    """
+    with _moving(name) as client:
+        now, held = _present(client, name)
+        to = version_of(client, name, version) if version else _before(client, name, now, held)
+        if to is None:
+            told = f"{now.version} is the only champion that the registry has" if now else "none was champion so far"
+            raise GateRefused(f"{name}: version {told}: nothing to go back to (`trainyard rollback {name} VERSION`)")
+        how = _move(client, to, now, held, "rollback", why or f"back from version {now.version if now else '-'}")
+        log.info("%s: version %s is champion%s", name, to.version, how)
+
+
+@contextmanager
+def _moving(name: str) -> Iterator["MlflowClient"]:
+    with store.connected() as client, store.lock(store.HOME / f"{name}.lock"):
+        yield client
+
+
+def _judge(mine: Registered, against: str, card: str, verdict: Mapping[str, Any], verb: str, *, crown: bool) -> None:
+    """Write a verdict on its version, and move the aliases that it gives."""
+    name, told = mine.model, {key: verdict[key] for key in ("passed", "checks")}
+    with _moving(name) as client:
+        now, held = _present(client, name)
+        if crown and now and _key(now) not in (against, mine.content):
+            raise EnvironmentFailed(f"{name}: version {now.version} became champion meanwhile (register again)")
+        client.update_model_version(name, mine.version, card[:5000])  # as much as a database takes
+        client.set_model_version_tag(name, mine.version, "trainyard.against", against)
+        client.set_model_version_tag(name, mine.version, "trainyard.verdict", json.dumps(told))
+        _count_looks(client, mine)
+        if crown:
+            try:
+                _move(client, client.get_model_version(name, mine.version), now, held, verb, "passed its gate")
+            except GateRefused as refused:
+                raise EnvironmentFailed(f"{refused} (register again)") from None
+        client.set_registered_model_alias(name, "challenger", mine.version)
+        # MLflow has no compare-and-set
+        if (version := str(client.get_model_version_by_alias(name, "challenger").version)) != mine.version:
+            raise EnvironmentFailed(f"{name}: challenger was moved to version {version} meanwhile (register again)")
+
+
+def _present(client: "MlflowClient", name: str) -> tuple[Registered | None, Sequence[Entry]]:
+    """The champion, and the ledger by which it is that; what a mover that died left undone is done first."""
+    held = ledger.read(client, name)
+    if held and not held[-1].moved:
+        ledger.settle(client, name, held)
+        held = ledger.read(client, name)
+    if there := registry.with_alias(client, name, "champion"):
+        return registry.registered(there), held
+    if not held:
+        return None, held
+    last = held[-1]
+    log.warning(lost(client, name))
+    found = registry.with_content(client, name, last.content) if last.content else None
+    return registry.registered(found) if found else Registered(name, last.version, last.content, last.against), held
+
+
+def lost(client: "MlflowClient", name: str) -> str:
+    """A line about a champion that the ledger knows of and the registry no longer has; "" where all is well."""
+    last = next(reversed(ledger.read(client, name)), None)
+    if last is None or registry.with_alias(client, name, "champion"):
+        return ""
+    still = registry.with_content(client, name, last.content) if last.content else None
+    told = f"{name}: the registry has lost its champion, version {last.version}, content {last.content[:8]}, "
+    told += f"since {last.at}: " + ("the alias was removed" if still else "the version was deleted")
+    back = f"; `trainyard promote {name} {still.version}` gives it back" if still else ""
+    return f"{told} (`trainyard rollback {name}` puts the one before in its place{back})"
+
+
+def _move(
+    client: "MlflowClient", to: "ModelVersion", now: Registered | None, held: Sequence[Entry], verb: str, why: str
+) -> str:
+    """Make a version champion after `now`, by the entry that follows those of `held`; says how, in a few words."""
+    mine, name = registry.registered(to), to.name
+    there = registry.with_alias(client, name, "champion")
+    if there and now and _key(now) == _key(mine):
+        return ", as it was"
+    entry = Entry(
+        number=held[-1].number + 1 if held else 1,
+        version=mine.version,
+        content=mine.content,
+        former=now.version if now else "",
+        former_content=now.content if now else "",
+        verb=verb,
+        why=" ".join(why.split()),
+        commit=to.tags.get("trainyard.git_commit", ""),
+        data=to.tags.get("trainyard.data", ""),
+        against=mine.against,
+        verdict=told_verdict(json.loads(to.tags.get("trainyard.verdict", "{}"))),
+    )
+    if not ledger.append(client, name, entry):
+        rival = ledger.read(client, name)[-1]
+        told = f"{name}: version {rival.version} became champion meanwhile"
+        raise GateRefused(f"{told}{_after(rival.former)}; version {mine.version} is not")
+    stands = ledger.settle(client, name, [*held, entry])
+    if stands != mine.version and ledger.read(client, name)[-1].number == entry.number:
+        raise GateRefused(f"{name}: champion was moved to version {stands or '-'} meanwhile, away from {mine.version}")
+    return _after(entry.former)
+
+
+def _after(former: str) -> str:
+    return f", after version {former}" if former else ""
+
+
+def _pass(
+    client: "MlflowClient",
+    name: str,
+    what: str,
+    verdict: Mapping[str, Any],
+    against: str,
+    content: str,
+    now: Registered | None,
+) -> None:
+    """Refuse what did not pass, or passed against another champion than the present one."""
+    stays = f"version {now.version} stays champion" if now else "there is no champion"
+    if not verdict:
+        raise GateRefused(f"{name}: {what} has no verdict; {stays} (run `trainyard register {name}`)")
+    if not verdict["passed"]:
+        raise GateRefused(f"{name}: {what} did not pass the gate ({told_verdict(verdict)}); {stays}")
+    if now and _key(now) not in (against, content):
+        beaten = registry.with_content(client, name, against) if against else None
+        whom = f"version {beaten.version}" if beaten else f"content {against[:8]}" if against else "no champion"
+        told = f"{name}: {what} passed against {whom}, but version {now.version} is champion now"
+        raise GateRefused(f"{told} (run `trainyard register {name}`)")
+
+
+def told_verdict(verdict: Mapping[str, Any]) -> str:
+    """A verdict in a few words."""
+    if not verdict:
+        return "never judged"
+    failed = [check["name"] for check in verdict["checks"] if not check["passed"]]
+    return f"failed: {', '.join(failed)}" if failed else f"passed {len(verdict['checks'])} checks"
+
+
+def version_of(client: "MlflowClient", name: str, version: str) -> "ModelVersion":
+    """A version by its number; raises BadInput where there is none."""
+    found = client.search_model_versions(f"name = '{name}'")
+    by_number = {str(one.version): one for one in found}
+    if version not in by_number:
+        there = ", ".join(sorted(by_number, key=int)) or "none"
+        raise BadInput(f"{name}: the registry has no version {version} (it has: {there})")
+    return by_number[version]
+
+
+def _before(client: "MlflowClient", name: str, now: Registered | None, held: Sequence[Entry]) -> "ModelVersion | None":
+    """The champion before the present one, of those that the registry still has; a rollback takes back what it left."""
+    reigns: list[str] = []
+    for entry in held:
+        former, mine = _known_by(entry.former, entry.former_content), _known_by(entry.version, entry.content)
+        if entry.former and reigns[-1:] != [former]:
+            reigns.append(former)  # made champion by hand
+        if entry.verb == "rollback" and mine in reigns:
+            del reigns[reigns.index(mine) + 1 :]
+        elif reigns[-1:] != [mine]:
+            reigns.append(mine)
+    versions = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
+    there = {_key(registry.registered(one)): one for one in versions}
+    return next((there[key] for key in reversed(reigns) if key in there and (now is None or key != _key(now))), None)
+
+
+def _key(version: Registered) -> str:
+    return _known_by(version.version, version.content)
+
+
+def _known_by(version: str, content: str) -> str:
+    """By what a champion is known: its content, where trainyard has made it."""
+    return content or f"version {version}"
+
+
+def _count_looks(client: "MlflowClient", mine: Registered) -> None:
+    """Say how many contents were judged on the same test rows (the reusable holdout, Dwork et al., Science 2015)."""
+    test = client.get_model_version(mine.model, mine.version).tags.get("trainyard.test", "")
+    found = client.search_model_versions(f"name = '{mine.model}' and tags.`trainyard.test` = '{test}'")
+    looks = len({one.tags["trainyard.content"] for one in found if "trainyard.verdict" in one.tags})
+    client.set_model_version_tag(mine.model, mine.version, "trainyard.looks", str(looks))
+    if looks >= WORN:
+        told = "%s: %d models were judged on these test rows; each look makes the winner's figure a little too good %s"
+        log.warning(told, mine.model, looks, "(take new test rows: more data, or another seed)")

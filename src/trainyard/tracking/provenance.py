@@ -1,0 +1,103 @@
+"""Provenance: what a version of the registry came from, and which versions came from a dvc.lock."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainyard.errors import BadInput
+from trainyard.params import Params
+from trainyard.tracking import ledger, promotion, registry, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+UNKNOWN = "-"
+
+
+def explain(asked: str) -> list[str]:
+    """One line a fact about NAME, NAME@ALIAS or NAME/VERSION; NAME alone is its champion, else its challenger.
+
+    Raises BadInput where the registry has no such version.
+    """
+    name, sign, which = re.fullmatch(r"([^@/]*)([@/]?)(.*)", asked).groups()  # type: ignore[union-attr]
+    with store.connected() as client:
+        if sign == "/":
+            version = promotion.version_of(client, name, which)
+        else:
+            aliases = [which] if sign else ["champion", "challenger"]
+            found = [one for alias in aliases if (one := registry.with_alias(client, name, alias))]
+            if not found:
+                raise BadInput(f"{name}: the registry has no {' or '.join(aliases)} (run `trainyard register {name}`)")
+            version = found[0]
+        lost = promotion.lost(client, name)
+        return [*([lost] if lost else []), *_facts(client, version)]
+
+
+def history(name: str) -> list[str]:
+    """The ledger, one line a champion; and where the alias stands, if the ledger does not know of it."""
+    with store.connected() as client:
+        entries = ledger.read(client, name)
+        now = registry.with_alias(client, name, "champion")
+        told = [str(entry) for entry in entries] or [f"{name}: the ledger has no entry"]
+        if now and (not entries or str(now.version) != entries[-1].version):
+            told.append(f"{name}: the alias stands on version {now.version}: moved by hand")
+        lost = promotion.lost(client, name)
+        return [*told, lost] if lost else told
+
+
+def made_from(lock: Path, params: Params) -> list[str]:
+    """The versions of each model that came from the entries of a dvc.lock; raises BadInput where it is not there."""
+    if not lock.is_file():
+        raise BadInput(f"{lock}: not found (expected a dvc.lock)")
+    told = []
+    with store.connected() as client:
+        for name, spec in params.models.items():
+            digest = registry.lineage(name, spec.dataset, lock)
+            versions = client.search_model_versions(f"name = '{name}'")
+            made = sorted(int(one.version) for one in versions if digest in _locks(one))
+            numbers = ", ".join(str(number) for number in made)
+            of = f"dvc.lock {digest}" if digest else "the lock has no entry of it"
+            told.append(f"{name}: {f'version {numbers}' if made else 'no version of the registry'} ({of})")
+    return told
+
+
+def _facts(client: "MlflowClient", version: "ModelVersion") -> Iterator[str]:
+    tags, name = version.tags, version.name
+    registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    aliases = client.get_model_version(name, version.version).aliases
+    against = tags.get("trainyard.against", "")
+    beaten = registry.with_content(client, name, against) if against else None
+    which = f"version {beaten.version}" if beaten else "a version that was deleted"
+    backbone = json.loads(tags.get("trainyard.backbone", "{}"))
+    verdict = json.loads(tags.get("trainyard.verdict", "{}"))
+    yield f"{name} version {version.version}"
+    for fact, value in {
+        "aliases": ", ".join(sorted(aliases)),
+        "registered": f"{registered:%FT%TZ}",
+        "content": tags.get("trainyard.content"),
+        "run": tags.get("trainyard.run"),
+        "DVC experiment": tags.get("trainyard.dvc_experiment"),
+        "git commit": tags.get("trainyard.git_commit"),
+        "dvc.lock": ", ".join(_locks(version)),
+        "data": tags.get("trainyard.data"),
+        "params": tags.get("trainyard.params"),
+        "backbone": ", ".join(f"{key} {value}" for key, value in backbone.items()),
+        "compared with": f"{which}, content {against}" if against else "",
+        "models judged on its test rows": tags.get("trainyard.looks"),
+        "verdict": promotion.told_verdict(verdict),
+    }.items():
+        yield f"{fact}: {value or UNKNOWN}"
+    for check in verdict.get("checks", []):
+        yield f"  {'passed' if check['passed'] else 'FAILED'} {check['name']}: {check['reason']}"
+    content = tags.get("trainyard.content")
+    for entry in ledger.read(client, name):
+        if (entry.content == content) if content else (entry.version == version.version):
+            yield f"ledger: {entry}"
+
+
+def _locks(version: "ModelVersion") -> list[str]:
+    return [value for tag, value in version.tags.items() if tag.startswith("trainyard.dvc_lock")]
