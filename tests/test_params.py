@@ -73,7 +73,12 @@ FAULTS = [
     ("rest", "training: {devise: cpu}", "training.devise: unknown param `devise`; did you mean `device`?"),
     ("f", "thaw: {layer: 3}", "finetune.f.thaw.layer: unknown param `layer`; did you mean `layers`?"),
     ("f", "backbone: {widht: 1}", "finetune.f.backbone.widht: unknown param `widht`; did you mean `width`?"),
-    ("evaluate", "slices: 3", "evaluate.m.slices: unknown param `slices`; valid: dataset, floor, margin"),
+    ("evaluate", "zzz: 3", "evaluate.m.zzz: unknown param `zzz`; valid: budget, calibration, dataset, floor, margin"),
+    (
+        "evaluate",
+        "budget: {megabyte: 3}",
+        "evaluate.m.budget.megabyte: unknown param `megabyte`; did you mean `megabytes`",
+    ),
     # unknown names
     ("m", "activation: relo", "train.m.activation: unknown name `relo`; did you mean `relu`?"),
     ("m", "activation: on", f"train.m.activation: unknown name `on`; valid: {ACTIVATIONS}"),
@@ -130,6 +135,8 @@ FAULTS = [
         "optimizer: {learning_rate: {name: CosineDecay, decay_steps: 3}}",
         "train.m.optimizer.learning_rate.initial_learning_rate: missing; CosineDecay needs it",
     ),
+    ("evaluate", "use: ' '", "evaluate.m.use: string should match pattern"),
+    ("t", "licence: ''", "datasets.t.licence: string should match pattern"),
     # wrong types
     ("m", "epochs: '3'", "train.m.epochs: input should be a valid integer, got '3'"),
     ("m", "epochs: 3.0", "train.m.epochs: input should be a valid integer, got 3.0"),

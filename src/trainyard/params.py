@@ -78,6 +78,7 @@ Metric = Annotated[str, _known(METRICS), WithJsonSchema({"enum": list(METRICS)})
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Told = Annotated[str, Field(pattern=r"\S")]
 Block = TypeVar("Block")
 
 # === Datasets ===
@@ -136,6 +137,10 @@ class Dataset(Spec):
 
     path: str
     """File or folder, relative to the project."""
+    origin: Told | None = None
+    """Where the data comes from, for the model card."""
+    licence: Told | None = None
+    """What its licence allows, for the model card."""
     split: Split = Split()
     audit: Literal["refuse", "warn"] = "refuse"
     """What to do when the same example, or the same group, is in two splits."""
@@ -492,6 +497,9 @@ class Model(Spec):
     """Keep the weights of the epoch with the least validation loss, not of the last one."""
     class_weight: Literal["balanced"] | dict[str, Positive] | None = None
     """Weight of each class in the loss; balanced: inverse to how often it occurs."""
+    calibrate: bool = True
+    """Classifiers: after the training, divide the logits by the temperature of least validation loss; what is the most
+    probable class stays it."""
 
     @model_validator(mode="after")
     def _one_way_for_the_rate(self) -> "Model":
@@ -669,13 +677,22 @@ AnyModel = Annotated[MLP | CNN | RNN | MobileNet, Field(discriminator="family")]
 # === The rest ===
 
 MEASURED = {
-    "binary": ("accuracy", "auc", "precision", "recall", "f1", "log_loss", "brier"),
-    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"),
+    "binary": ("accuracy", "auc", "precision", "recall", "f1", "log_loss", "brier", "calibration_error"),
+    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier", "calibration_error"),
     "regression": ("mae", "rmse", "r2"),
     "forecast": ("mae", "rmse"),
     "transcription": ("word_error", "character_error"),
 }
 """Metrics of the test split by objective; a test holds them against `quality.objectives`."""
+
+
+class Budget(Spec):
+    """What a model may take."""
+
+    megabytes: Positive | None = None
+    """Size of `model.keras`, in millions of bytes."""
+    milliseconds: Positive | None = None
+    """Time of one answer to one raw example, the median of many, where `register` runs."""
 
 
 class Evaluate(Spec):
@@ -687,6 +704,12 @@ class Evaluate(Spec):
     """Metrics of the test split and the least (for errors: the greatest) value each must reach."""
     margin: Annotated[float, Field(ge=0)] = 0.0
     """How much better than the champion, in the mean per-example score, a challenger must surely be."""
+    use: Told | None = None
+    """What the model is meant for, and what it is not, for its card."""
+    calibration: Positive | None = None
+    """Classifiers: the calibration error that the model must not surely exceed; 0.1, say. Null asks for none."""
+    budget: Budget = Budget()
+    """Size and time that the model must not exceed."""
 
 
 class Training(Spec):
@@ -769,6 +792,8 @@ class Params(Spec):
             yield f"evaluate.{name}.dataset: `{other}`, but the model is trained on `{model.dataset}`"
         elif dataset is not None:
             objective, measured = dataset.objective, MEASURED[dataset.objective]
+            if self.evaluate[name].calibration is not None and "calibration_error" not in measured:
+                yield f"evaluate.{name}.calibration: `{model.dataset}` has no classes (objective {objective})"
             for metric in self.evaluate[name].floor:
                 if metric not in measured:
                     yield f"evaluate.{name}.floor.{metric}: not a metric of {objective}; {nearest(metric, measured)}"

@@ -45,12 +45,13 @@ def test_metrics_hold_model_baselines_and_paired_differences():
             "f1": 2 / 3,
             "log_loss": 0.490415,
             "brier": 0.171875,
+            "calibration_error": 0.0625,
         },
         abs=1e-6,
     )
     assert found["naive"] == {
         "name": "shares of the classes", "accuracy": 0.5, "auc": 0.5, "precision": 0.5, "recall": 1.0, "f1": 0.666667,
-        "log_loss": 0.693147, "brier": 0.25,
+        "log_loss": 0.693147, "brier": 0.25, "calibration_error": 0.0,
     }  # fmt: skip
     assert found["classical"]["accuracy"] == 1
     paired = intervals.of_mean(np.array([1.0, 0, -1, 1]), sample)

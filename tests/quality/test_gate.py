@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from trainyard.quality import gate, intervals
@@ -93,3 +94,57 @@ def test_a_verdict_takes_every_check(passed, verdict):
         "passed": verdict,
         "checks": [{"name": one.name, "passed": one.passed, "reason": "so it is"} for one in checks],
     }
+
+
+def overconfident(times, n=500):
+    """The calibration error, with its interval, of a model whose logits are so many times too large."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, n)
+    target = (rng.random(n) < 1 / (1 + np.exp(-logits))).astype(int)
+    answer = 1 / (1 + np.exp(-times * logits[:, None]))
+    error = {"calibration_error": BINARY.metrics["calibration_error"]}
+    return intervals.of_metrics(error, target, answer, intervals.draws(n, 1))["calibration_error"]
+
+
+@pytest.mark.parametrize(("times", "passed"), [(1.0, True), (8.0, False)], ids=["calibrated", "overconfident"])
+def test_an_overconfident_model_is_refused(times, passed):
+    error = overconfident(times)
+    check = gate.calibrated(error.as_dict(), 0.08)
+    assert (check.name, check.passed) == ("calibrated", passed)
+    assert check.reason == f"the calibration error is {error}, {'not ' if passed else ''}surely above 0.08"
+
+
+def test_a_calibrated_model_is_not_refused_because_its_groups_are_few():
+    """100 groups of five equal examples: the percentile interval alone would be above the bound."""
+    rng = np.random.default_rng(3)
+    probability = 1 / (1 + np.exp(-np.repeat(rng.normal(0, 1.5, 100), 5)))
+    target = (np.repeat(rng.random(100), 5) < probability).astype(int)
+    sample = intervals.draws(500, 1, pd.Series(np.repeat(np.arange(100), 5)))
+    error = {"calibration_error": BINARY.metrics["calibration_error"]}
+    found = intervals.of_metrics(error, target, probability[:, None], sample)["calibration_error"]
+    assert found.low > 0.1
+    assert gate.calibrated(found.as_dict(), 0.1).passed
+
+
+def test_a_calibration_error_without_an_interval_is_not_surely_too_large():
+    assert gate.calibrated({"value": 0.5, "low": None, "high": None}, 0.1).passed
+
+
+@pytest.mark.parametrize(
+    ("budget", "checks"),
+    [
+        ({}, []),
+        ({"megabytes": 2}, [("budget megabytes", True, "within the budget of 2 megabytes")]),
+        ({"megabytes": 1.9}, [("budget megabytes", False, "not within the budget of 1.9 megabytes")]),
+        (
+            {"megabytes": 3, "milliseconds": 100},
+            [
+                ("budget megabytes", True, "within the budget of 3 megabytes"),
+                ("budget milliseconds", False, "not within the budget of 100 milliseconds"),
+            ],
+        ),
+    ],
+)
+def test_a_model_that_takes_more_than_its_budget_is_refused_without_a_figure(budget, checks):
+    found = gate.within_budget({"megabytes": 2.0, "milliseconds": 101.5}, budget)
+    assert [(check.name, check.passed, check.reason) for check in found] == checks

@@ -24,6 +24,11 @@ def multiclass(seed, n, classes):
     return rng.integers(0, classes, n).astype(np.int32), rng.dirichlet(np.ones(classes), n)
 
 
+def gap(target, sure, told):
+    """The calibration error of too few examples for more than one bin."""
+    return abs(sure.mean(dtype=float) - np.mean(target == told))
+
+
 BINARY = {
     "accuracy": lambda t, p: sk.accuracy_score(t, p >= 0.5),
     "auc": sk.roc_auc_score,
@@ -31,13 +36,16 @@ BINARY = {
     "recall": lambda t, p: sk.recall_score(t, p >= 0.5, zero_division=0),
     "f1": lambda t, p: sk.f1_score(t, p >= 0.5, zero_division=0),
     "log_loss": lambda t, p: sk.log_loss(t, p, labels=TWO),
-    "brier": lambda t, p: sk.brier_score_loss(t, p, pos_label=1),
+    "brier": lambda t, p: sk.brier_score_loss(t, p.astype(float), pos_label=1),
+    "calibration_error": lambda t, p: gap(t, np.maximum(p, 1 - p), p >= 0.5),
 }
 MULTICLASS = {
     "accuracy": lambda t, p: sk.accuracy_score(t, p.argmax(1)),
     "balanced_accuracy": lambda t, p: sk.balanced_accuracy_score(t, p.argmax(1)),
     "macro_f1": lambda t, p: sk.f1_score(t, p.argmax(1), average="macro", zero_division=0),
     "log_loss": lambda t, p: sk.log_loss(t, p, labels=np.arange(p.shape[1])),
+    "brier": lambda t, p: sk.brier_score_loss(t, p, labels=np.arange(p.shape[1]), scale_by_half=False),
+    "calibration_error": lambda t, p: gap(t, p.max(axis=1), p.argmax(axis=1)),
 }
 NUMBERS = {
     "mae": sk.mean_absolute_error,
@@ -117,3 +125,40 @@ def test_of_classes_that_tie_each_is_right_in_part():
     target, answer = np.array([0, 3, 9, 9]), np.full((4, 10), 0.1)
     assert metrics.right(target, answer).tolist() == pytest.approx([0.1] * 4)
     assert metrics.accuracy(target, answer) == pytest.approx(0.1)
+
+
+def test_a_brier_score_is_that_of_scikit_learn_to_the_last_digits():
+    target, answer = binary(0, 1000)
+    assert metrics.brier(target, answer) == pytest.approx(
+        sk.brier_score_loss(target, answer[:, 0].astype(float)), abs=1e-9
+    )
+    target, answer = multiclass(0, 1000, 5)
+    assert metrics.brier(target, answer) == pytest.approx(sk.brier_score_loss(target, answer), abs=1e-9)
+
+
+def test_bins_have_as_many_examples_each_and_the_error_is_their_mean_gap():
+    """Bin after bin the model is 0.9 sure and right in half, or 0.6 sure and right in half."""
+    target = np.tile([0, 1], 100)
+    answer = np.repeat([0.9, 0.6], 100)[:, None] + np.linspace(0, 1e-6, 200)[:, None]
+    sure, share, count = metrics.reliability(target, answer)
+    assert count.tolist() == [25] * 8
+    assert sure == pytest.approx([0.6] * 4 + [0.9] * 4, abs=1e-5)
+    assert share == pytest.approx([0.5] * 8, abs=0.021)
+    assert metrics.calibration_error(target, answer) == pytest.approx(0.25, abs=0.011)
+    assert len(metrics.reliability(*multiclass(0, 1000, 3))[2]) == metrics.MOST_BINS
+
+
+def test_equally_sure_answers_are_in_one_bin_whatever_their_order():
+    target = np.repeat([0, 1], 100)
+    assert metrics.reliability(target, np.full((200, 1), 0.5))[2].tolist() == [200]
+    assert metrics.calibration_error(target, np.full((200, 1), 0.5)) == 0
+
+
+@pytest.mark.parametrize("times", [1.0, 2.0, 5.0])
+def test_the_calibration_error_is_how_much_surer_a_model_is_than_it_may_be(times):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 50_000)
+    target = (rng.random(50_000) < 1 / (1 + np.exp(-logits))).astype(int)
+    answer = 1 / (1 + np.exp(-times * logits[:, None]))
+    surer = (1 / (1 + np.exp(-times * np.abs(logits))) - 1 / (1 + np.exp(-np.abs(logits)))).mean()
+    assert metrics.calibration_error(target, answer) == pytest.approx(surer, abs=0.006)

@@ -67,7 +67,11 @@ def write_model(folder, loaded, name, *, right, decision="champion"):
     files.write_csv(folder / f"reports/models/{name}/scores.csv", scores)
 
     value = abs(float(scores["score"].mean()))
-    names = ["mae", "rmse"] if forecast else ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
+    names = (
+        ["mae", "rmse"]
+        if forecast
+        else ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier", "calibration_error"]
+    )
     metrics = {"model": name, "dataset": spec.dataset, "objective": "forecast" if forecast else "multiclass"}
     metrics |= {"examples": ROWS, "test": {m: {"value": value, "low": value - 0.1, "high": value + 0.1} for m in names}}
     for which, baseline in [("naive", "last value"), ("classical", "ETS")]:

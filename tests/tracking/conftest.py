@@ -58,6 +58,8 @@ class Project:
     epochs: int = 3
     floor: dict[str, float] = field(default_factory=dict)
     margin: float = 0.0
+    asked: dict[str, object] = field(default_factory=dict)
+    """More of the block in `evaluate`."""
 
     def __post_init__(self):
         self.name = f"m-{self.dataset}"
@@ -72,7 +74,9 @@ class Project:
                     self.dataset: {"kind": "tables", "path": "table.csv", "target": "y", "objective": "binary"}
                 },
                 "train": {self.name: model},
-                "evaluate": {self.name: {"dataset": self.dataset, "floor": self.floor, "margin": self.margin}},
+                "evaluate": {
+                    self.name: {"dataset": self.dataset, "floor": self.floor, "margin": self.margin, **self.asked}
+                },
             }
         )
 
@@ -122,6 +126,7 @@ class Project:
                 "params": self.params.model(self.name).model_dump(mode="json"),
                 "backbone": None,
                 "parameters": 10,
+                "temperature": 1.0,
                 "sha256": files.sha256(folder / "model.keras"),
             }
             files.write_json(folder / "model.json", about)
@@ -142,9 +147,13 @@ class Project:
             "sha256": files.read_json(self.folder / "model.json")["sha256"],
             "objective": "binary",
             "examples": len(rows),
-            "test": {"accuracy": interval, "auc": {"value": None, "low": None, "high": None}},
-            "naive": {"name": "shares of the classes", "accuracy": 0.5, "auc": 0.5},
-            "classical": {"name": "logistic regression", "accuracy": 1.0, "auc": None},
+            "test": {
+                "accuracy": interval,
+                "auc": {"value": None, "low": None, "high": None},
+                "calibration_error": {"value": 0.15, "low": 0.1, "high": 0.2},
+            },
+            "naive": {"name": "shares of the classes", "accuracy": 0.5, "auc": 0.5, "calibration_error": 0.0},
+            "classical": {"name": "logistic regression", "accuracy": 1.0, "auc": None, "calibration_error": 0.1},
             "better_than_naive": interval,
             "better_than_classical": interval,
         }

@@ -262,3 +262,46 @@ def test_a_champion_comes_back_to_a_new_store(project, client):
     tracking.restore_aliases(tracking.publish(project.name, project.params))
     assert aliases(client, project) == {"challenger": 1, "champion": 1}
     assert project.register() == before
+
+
+@pytest.mark.parametrize(("bound", "failed"), [(0.1, []), (0.09, ["calibrated"])])
+def test_a_model_that_is_surely_too_sure_of_itself_is_refused(project, bound, failed):
+    project.asked = {"calibration": bound}
+    project.train()
+    project.evaluate(wrong=2)
+    assert outcome(project.register()) == ("challenger" if failed else "champion", failed)
+
+
+@pytest.mark.parametrize(("megabytes", "failed"), [(1, []), (1e-6, ["budget megabytes"])])
+def test_a_model_that_is_too_large_is_refused(project, megabytes, failed):
+    project.asked = {"budget": {"megabytes": megabytes}}
+    project.train()
+    project.evaluate(wrong=2)
+    assert outcome(project.register()) == ("challenger" if failed else "champion", failed)
+
+
+@pytest.mark.parametrize(("taken", "failed"), [(99.0, []), (250.0, ["budget milliseconds"])])
+def test_a_model_that_is_too_slow_is_refused_and_no_file_says_how_slow(project, client, monkeypatch, taken, failed):
+    from trainyard.models import saved
+
+    monkeypatch.setattr(saved, "load", lambda path, sha256: None)
+    monkeypatch.setattr(saved, "latency", lambda model, about, raw: taken)
+    project.asked = {"budget": {"milliseconds": 100}}
+    project.train()
+    project.evaluate(wrong=2)
+    verdict = project.register()
+    assert outcome(verdict) == ("challenger" if failed else "champion", failed)
+    (check,) = [check for check in verdict["checks"] if check["name"] == "budget milliseconds"]
+    assert check["reason"].endswith("within the budget of 100 milliseconds")
+    assert client.get_model_version(project.name, "1").tags["trainyard.milliseconds"] == f"{taken:.3g}"
+
+
+def test_a_card_that_is_too_long_ends_with_a_whole_line_and_where_the_rest_is(project, client):
+    project.asked = {"use": "To tell yes from no. " * 400}
+    project.train()
+    project.evaluate(wrong=2)
+    project.register()
+    card, told = (project.report / "card.md").read_text(), client.get_model_version(project.name, "1").description
+    assert len(card) > 5000 >= len(told)
+    assert told.endswith(f"\n\n(The whole card: `reports/models/{project.name}/card.md`)\n")
+    assert card.startswith(told.partition("\n\n(The whole")[0] + "\n")

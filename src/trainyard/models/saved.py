@@ -1,7 +1,9 @@
 """Saved models: `.keras` files, the same bytes for the same weights, checked when they are written and when loaded."""
 
 import json
+import logging
 import re
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**25
 """Of raw values in a batch: a spectrogram takes ten times that of its recording."""
+WARM, CALLS = 5, 40
+"""Calls before a time is taken, and those whose time is taken."""
+
+log = logging.getLogger(__name__)
 
 
 def save(model: "keras.Model", path: Path, sample: Mapping[str, Any]) -> str:
@@ -77,6 +83,18 @@ def answers(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, An
     from trainyard.models import ctc
 
     return ctc.read(found, about["classes"], about["params"]["beam"], about["words"])
+
+
+def latency(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, Any]) -> float:
+    """Milliseconds of one answer to the first raw example: the median of `CALLS`; the slow ones are printed."""
+    one, taken = {name: np.asarray(values[:1]) for name, values in raw.items()}, []
+    for _ in range(WARM + CALLS):
+        began = time.perf_counter()
+        answers(model, about, one)
+        taken.append(1000 * (time.perf_counter() - began))
+    median, late = np.quantile(taken[WARM:], (0.5, 0.95))
+    log.info("an answer to one example: median %.3g ms, 95%% of %d within %.3g ms", median, CALLS, late)
+    return float(median)
 
 
 def _normalise(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainyard.quality import intervals
-from trainyard.quality.intervals import Draws
+from trainyard.quality.intervals import Draws, Interval
 from trainyard.quality.objectives import Objective
 
 Floats = NDArray[np.floating]
@@ -60,6 +60,30 @@ def better_than_naive(scores: Floats, naive: Floats, sample: Draws) -> Check:
         passed,
         f"mean score differs by {difference}; its lower end {'is' if passed else 'is not'} above 0",
     )
+
+
+def calibrated(error: Mapping[str, float | None], bound: float) -> Check:
+    """The calibration error, with its interval as in metrics.json, must not surely exceed the bound.
+
+    Sure is the lower end of the basic bootstrap interval (Davison & Hinkley, 1997): of few examples or groups the error
+    is greater than it should be, and that of the draws once more, so the lower end of the percentile interval may be
+    far above that of a perfect model.
+    """
+    interval = Interval(**{end: np.nan if value is None else value for end, value in error.items()})
+    passed = not 2 * interval.value - interval.high > bound
+    told = f"the calibration error is {interval}, {'not ' if passed else ''}surely above {bound:.4g}"
+    return Check("calibrated", passed, told)
+
+
+def within_budget(taken: Mapping[str, float], budget: Mapping[str, float]) -> list[Check]:
+    """What the model takes, by unit, must not exceed the budget; not told how much: a time is never twice the same."""
+    checks = []
+    for unit, bound in budget.items():
+        passed = taken[unit] <= bound
+        checks.append(
+            Check(f"budget {unit}", passed, f"{'' if passed else 'not '}within the budget of {bound:.4g} {unit}")
+        )
+    return checks
 
 
 def better_than_champion(scores: Floats, champion: Floats | None, margin: float, sample: Draws) -> Check:

@@ -13,6 +13,9 @@ from trainyard.arrays import Array
 
 Floats = NDArray[np.floating]
 
+MOST_BINS, LEAST_IN_BIN = 15, 25
+"""Of `reliability`: the first is that of Guo et al., 2017."""
+
 
 def chosen(answer: Floats) -> NDArray[np.intp]:
     """The class `[n]` that probabilities `[n, 1]` (of class 1) or `[n, classes]` speak for."""
@@ -84,8 +87,37 @@ def log_loss(target: Array, answer: Floats) -> float:
 
 
 def brier(target: Array, answer: Floats) -> float:
-    """Mean squared distance between the probability of 1 and the truth."""
-    return float(np.mean((answer[:, 0] - (target == 1)) ** 2))
+    """Mean squared distance between the probability of 1 and the truth; of several classes their sum (Brier, 1950)."""
+    answer = answer.astype(np.float64)
+    if answer.shape[1] == 1:
+        return float(np.mean((answer[:, 0] - (target == 1)) ** 2))
+    return float(np.mean(np.sum(answer**2, axis=1) - 2 * _of_target(target, answer) + 1))
+
+
+def calibration_error(target: Array, answer: Floats) -> float:
+    """Expected calibration error: how far the sureness of the most probable class is from how often that is right.
+
+    Guo et al., 2017, with bins of as many examples each, and as many bins as `reliability` makes. It is not debiased:
+    of few examples it is above 0 by chance (Kumar, Liang & Ma, 2019), which is why no bin has less than `LEAST_IN_BIN`.
+    """
+    sure, share, count = reliability(target, answer)
+    return float(np.sum(count * np.abs(share - sure)) / len(target))
+
+
+def reliability(target: Array, answer: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Mean sureness, share of right answers and number of examples `[bins]` of bins with as many examples each.
+
+    There are `MOST_BINS`, or fewer where they would have less than `LEAST_IN_BIN` examples; equally sure answers are in
+    the same one.
+    """
+    sure = (np.maximum(answer[:, 0], 1 - answer[:, 0]) if answer.shape[1] == 1 else answer.max(axis=1)).astype(float)
+    bins = max(1, min(MOST_BINS, len(sure) // LEAST_IN_BIN))
+    edges = np.sort(sure)[len(sure) * np.arange(1, bins) // bins]
+    place = np.searchsorted(edges, sure, side="right")
+    count = np.bincount(place)
+    there = count > 0
+    mean, share = (np.bincount(place, values)[there] / count[there] for values in (sure, right(target, answer)))
+    return mean, share, count[there]
 
 
 def mae(target: Array, answer: Floats) -> float:

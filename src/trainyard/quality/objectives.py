@@ -35,7 +35,9 @@ class Objective:
     """Per-example score `[n]`, higher is better; its mean is the main metric, negative for errors."""
     naive: Callable[[Array, int], Floats]
     """The answers `[n, ...]` of someone who knows the training targets alone."""
-    lower_is_better: frozenset[str] = frozenset({"mae", "rmse", "log_loss", "brier", "word_error", "character_error"})
+    lower_is_better: frozenset[str] = frozenset(
+        {"mae", "rmse", "log_loss", "brier", "calibration_error", "word_error", "character_error"}
+    )
 
     @property
     def main(self) -> str:
@@ -97,6 +99,7 @@ BINARY = Objective(
         "f1": metrics.f1,
         "log_loss": metrics.log_loss,
         "brier": metrics.brier,
+        "calibration_error": metrics.calibration_error,
     },
     score=metrics.right,
     naive=_prevalence,
@@ -112,6 +115,8 @@ MULTICLASS = Objective(
         "balanced_accuracy": metrics.balanced_accuracy,
         "macro_f1": metrics.macro_f1,
         "log_loss": metrics.log_loss,
+        "brier": metrics.brier,
+        "calibration_error": metrics.calibration_error,
     },
     score=metrics.right,
     naive=_shares,

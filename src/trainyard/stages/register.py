@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from trainyard import files, kinds, reporting, tracking
+from trainyard import files, kinds, tracking
 from trainyard.errors import BadInput
 from trainyard.params import Params
 from trainyard.quality import evaluation, gate
 from trainyard.quality.gate import Check, Verdict
+from trainyard.reporting import card
+from trainyard.training import device
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ def register(name: str, params: Params) -> None:
     """Write the verdict on `models/NAME` and its card to `reports/models/NAME`, after MLflow knows them."""
     spec, asked = params.model(name), params.evaluate[name]
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
-    report = Path("reports/models") / name
-    metrics = files.read_json(report / "metrics.json")
+    folder, report = Path("models") / name, Path("reports/models") / name
+    about, metrics = files.read_json(folder / "model.json"), files.read_json(report / "metrics.json")
     values = {metric: math.nan if ends["value"] is None else ends["value"] for metric, ends in metrics["test"].items()}
     scores = pd.read_csv(report / "scores.csv", index_col="example", dtype={"example": str})
     if list(scores.index) != list(data.test.rows.index):
@@ -41,6 +43,17 @@ def register(name: str, params: Params) -> None:
     own = scores["score"].to_numpy()
     checks = [*gate.floors(data.objective, values, asked.floor)]
     checks.append(gate.better_than_naive(own, scores["naive_score"].to_numpy(), sample))
+    if asked.calibration is not None:
+        checks.append(gate.calibrated(metrics["test"]["calibration_error"], asked.calibration))
+    taken = {"megabytes": (folder / "model.keras").stat().st_size / 1e6}
+    if asked.budget.milliseconds:
+        device.start(params.training, params.seed)
+        from trainyard.models import saved  # Keras, once the device is chosen
+
+        model = saved.load(folder / "model.keras", about["sha256"])
+        taken["milliseconds"] = saved.latency(model, about, data.test.raw)
+        tracking.tag(mine, {"trainyard.milliseconds": f"{taken['milliseconds']:.3g}"})
+    checks += gate.within_budget(taken, asked.budget.model_dump(exclude_none=True))
     try:
         others = tracking.scores_on(other, data).to_numpy() if other else None
         checks.append(gate.better_than_champion(own, others, asked.margin, sample))
@@ -50,14 +63,12 @@ def register(name: str, params: Params) -> None:
     verdict = Verdict(tuple(checks))
 
     decision = "champion" if reigns or (verdict.passed and not tracking.withdrawn(mine)) else "challenger"
-    about = files.read_json(Path("models") / name / "model.json")
-    counts = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
-    card = reporting.render("card.md", about=about, metrics=metrics, counts=counts, decision=decision, verdict=verdict)
+    page = card.written(about, metrics, data, taken["megabytes"], asked.use, decision, verdict)
     against = other.content if other else ""
-    tracking.set_aliases(mine, against, champion=decision == "champion", card=card, verdict=verdict.as_dict())
+    tracking.set_aliases(mine, against, champion=decision == "champion", card=page, verdict=verdict.as_dict())
     found = {"model": name, "dataset": spec.dataset, "content": mine.content, "decision": decision, "against": against}
     files.write_json(report / "verdict.json", {**found, **verdict.as_dict()})
-    files.write_text(report / "card.md", card)
+    files.write_text(report / "card.md", page)
     log.info("%s: version %s is %s", name, mine.version, decision)
     for check in checks:
         log.info("  %s %s: %s", "passed" if check.passed else "FAILED", check.name, check.reason)

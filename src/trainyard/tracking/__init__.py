@@ -5,7 +5,7 @@ Importing this package does not import MLflow, which takes more than a second.
 
 from trainyard.tracking.promotion import champion, gate, promote, restore_aliases, rollback, set_aliases, withdrawn
 from trainyard.tracking.provenance import explain, history, made_from
-from trainyard.tracking.registry import Registered, compared_with, publish, scores_on
+from trainyard.tracking.registry import Registered, compared_with, publish, scores_on, tag
 from trainyard.tracking.runs import Live, content_of, live
 from trainyard.tracking.store import connected, uri
 
@@ -27,6 +27,7 @@ __all__ = [
     "rollback",
     "scores_on",
     "set_aliases",
+    "tag",
     "uri",
     "withdrawn",
 ]

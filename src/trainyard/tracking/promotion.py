@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_LETTERS = 5000
+"""As many as a database takes of a description."""
 WORN = 10
 """Contents that were judged on the same test rows, from which on that is worth a word."""
 
@@ -125,6 +127,14 @@ def rollback(name: str, version: str | None, why: str | None) -> None:
         log.info("%s: version %s is champion%s", name, to.version, how)
 
 
+def _description(name: str, card: str) -> str:
+    """The card, or as many whole lines of it as fit, with where the rest is."""
+    if len(card) <= MOST_LETTERS:
+        return card
+    end = f"\n\n(The whole card: `reports/models/{name}/card.md`)\n"
+    return card[: card.rindex("\n", 0, MOST_LETTERS - len(end))] + end
+
+
 @contextmanager
 def _moving(name: str) -> Iterator["MlflowClient"]:
     with store.connected() as client, store.lock(store.HOME / f"{name}.lock"):
@@ -138,7 +148,7 @@ def _judge(mine: Registered, against: str, card: str, verdict: Mapping[str, Any]
         now, held = _present(client, name)
         if crown and now and _key(now) not in (against, mine.content):
             raise EnvironmentFailed(f"{name}: version {now.version} became champion meanwhile (register again)")
-        client.update_model_version(name, mine.version, card[:5000])  # as much as a database takes
+        client.update_model_version(name, mine.version, _description(name, card))
         client.set_model_version_tag(name, mine.version, "trainyard.against", against)
         client.set_model_version_tag(name, mine.version, "trainyard.verdict", json.dumps(told))
         _count_looks(client, mine)

@@ -104,6 +104,13 @@ def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
     return pd.Series(data.objective.score(data.test.target, answer), data.test.rows.index, name="score")
 
 
+def tag(mine: Registered, tags: Mapping[str, str]) -> None:
+    """Tell of a version what no file may hold, as it is never the same twice."""
+    with store.connected() as client:
+        for key, value in tags.items():
+            client.set_model_version_tag(mine.model, mine.version, key, value)
+
+
 def with_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
     """The version that bears an alias."""
     for model in client.search_registered_models(f"name = '{name}'"):

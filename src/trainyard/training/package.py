@@ -11,6 +11,7 @@ from trainyard import files
 from trainyard.kinds import Prepared
 from trainyard.models import saved
 from trainyard.params import RNN, Model
+from trainyard.training.temperature import calibrate
 
 if TYPE_CHECKING:
     import keras
@@ -24,15 +25,17 @@ def write(
     history: pd.DataFrame,
     backbone: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `models/NAME`; the model is reloaded and compared on a batch before it takes its place.
+    """Write `models/NAME`; the model is calibrated, then reloaded and compared on a batch before it takes its place.
 
     `backbone` says which pretrained weights it stands on, with their hash; None where it was trained from scratch.
     """
+    temperature = calibrate(model, spec, data)
     with files.replacing_folder(Path("models") / name) as folder:
         sample = {key: np.asarray(values[:32]) for key, values in data.validation.raw.items()}
         sha256 = saved.save(model, folder / "model.keras", sample)
         files.write_csv(folder / "history.csv", history)
         more = {"model": name, "backbone": backbone, "parameters": model.count_params(), "sha256": sha256}
+        more["temperature"] = temperature
         files.write_json(folder / "model.json", {**about(spec, data), **more})
 
 

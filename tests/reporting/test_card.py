@@ -1,0 +1,109 @@
+"""The card of a model of every objective, made as the line makes it: no section of it is empty."""
+
+import re
+from dataclasses import dataclass
+
+import pytest
+from contracts.samples import prepared
+from contracts.test_families import KINDS, block
+
+from trainyard import kinds
+from trainyard.quality import evaluation
+from trainyard.quality.gate import Check, Verdict
+from trainyard.reporting import card, render
+
+SECTIONS = [
+    "Intended use",
+    "Data and its origin",
+    "Splits",
+    "Metrics",
+    "Slices",
+    "Calibration",
+    "Baselines",
+    "The gate",
+    "Limits",
+    "How to reproduce",
+]
+FAMILIES = {"tables": "mlp", "images": "cnn", "series": "rnn", "text": "rnn", "speech": "rnn"}
+CASES = [(kind, objective) for kind, spec in KINDS.items() for objective in spec.objectives]
+
+
+@dataclass
+class Told:
+    """What a card is made from."""
+
+    about: dict
+    metrics: dict
+    data: kinds.Prepared
+    use: str | None = None
+
+    def card(self):
+        verdict = Verdict((Check("better than naive", True, "0.1 | <is> enough"),))
+        return card.written(self.about, self.metrics, self.data, 0.25, self.use, "champion", verdict)
+
+
+def told(folder, kind, objective):
+    from trainyard.training import package
+
+    data = prepared(folder, kind, objective)
+    naive, classical = kinds.of(data.spec).compared(data.spec, data)
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target, 1)
+    metrics = evaluation.metrics(data.objective, data.test.target, classical.answer, naive, classical, sample)
+    more = {"model": "m", "parameters": 1234, "sha256": "0" * 64, "temperature": None}
+    about = {**package.about(block(FAMILIES[kind]), data), **more}
+    return Told(about, metrics, data)
+
+
+@pytest.mark.parametrize(("kind", "objective"), CASES)
+def test_the_card_of_every_objective_has_all_sections_and_none_is_empty(tmp_path, kind, objective):
+    page = told(tmp_path, kind, objective).card()
+    assert re.findall(r"(?m)^## (.*)", page) == SECTIONS
+    assert card.empty_sections(page) == []
+    assert "None" not in page.replace("None were asked for", "")
+    assert "`dvc repro register@m`" in page
+    assert f"SHA-256 {'0' * 64}" in page
+    assert re.search(r"`build/sample`: [0-9a-f]{64}", page)
+    assert "Origin: not told (`datasets.sample.origin` in params.yaml)" in page
+    assert ("The calibration error is" in page) == (objective in ("binary", "multiclass"))
+
+
+def test_the_card_says_what_params_say(tmp_path):
+    of = told(tmp_path, "tables", "binary")
+    of.about["spec"] |= {"origin": "a\n## well", "licence": "CC0"}
+    of.about["temperature"] = 1.5
+    of.use = "To tell 0 from 1.\n\n## Not more"
+    page = of.card()
+    assert re.findall(r"(?m)^## (.*)", page) == SECTIONS
+    for sentence in (
+        "- Origin: a ## well",
+        "- Licence: CC0",
+        "To tell 0 from 1. ## Not more",
+        "The model divides its logits by 1.5, ",
+        "54 examples to train, 18 to choose the epoch and the temperature, 18 to test; drawn by chance.",
+    ):
+        assert sentence in page
+
+
+def test_slices_are_shown_where_there_are_some(tmp_path):
+    of = told(tmp_path, "tables", "binary")
+    of.metrics["slices"] = {"colour": {"red": {"examples": 12, "value": 0.75, "low": 0.5, "high": None}}}
+    page = of.card()
+    assert "| colour: red | 12 | 0.750 | 0.500 to - |" in page
+    assert "None were asked for" not in page
+
+
+def test_a_card_with_an_empty_section_is_not_written(tmp_path, monkeypatch):
+    of = told(tmp_path, "tables", "binary")
+    for lost in ("Limits", "Metrics"):
+        planted = re.sub(rf"(?s)(## {lost}\n).*?(?=\n## )", r"\1", of.card())
+        monkeypatch.setattr(card, "render", lambda *_, page=planted, **__: page)
+        with pytest.raises(ValueError, match=f"card of m: nothing under `{lost}`"):
+            of.card()
+        monkeypatch.setattr(card, "render", render)
+
+
+def test_a_table_without_rows_is_an_empty_section():
+    head = "## Metrics\n\n| metric | value |\n|---|---|\n"
+    assert card.empty_sections(head) == ["Metrics"]
+    assert card.empty_sections(f"{head}\n## Limits\n\nNone.\n") == ["Metrics"]
+    assert card.empty_sections(f"{head}| accuracy | 1 |\n") == []
