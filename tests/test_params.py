@@ -449,6 +449,7 @@ FULL = {
     "r": "plateau: {patience: 3}",
     "m": "early_stopping: {patience: 3}, optimizer: {beta_1: 0.8, learning_rate: "
     "{name: CosineDecay, initial_learning_rate: 0.1, decay_steps: 9}}",
+    "rest": "tune: {m: {space: {dropout: {low: 0.1, high: 0.5, log: true}, epochs: {choices: [3, 9]}}}}",
 }
 
 

@@ -71,7 +71,7 @@ def _run(asked: argparse.Namespace) -> None:
     if asked.verb == "init":
         import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
     elif asked.verb == "check":
-        if missing := Params.model_fields.keys() - loaded.model_fields_set:
+        if missing := Params.model_fields.keys() - loaded.model_fields_set - {"tune"}:
             told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
             raise BadInput("\n".join(told.format(section) for section in sorted(missing)))
         told = "params.yaml: datasets.{}.path: {}: not found"
@@ -93,6 +93,9 @@ def _run(asked: argparse.Namespace) -> None:
         getattr(tracking, asked.verb)(asked.name, asked.version, asked.why)
     elif asked.verb in ("ledger", "explain"):
         _tell(asked, loaded)
+    elif asked.verb == "tune":
+        tune = import_module("trainyard.stages.tune").tune
+        sys.stdout.write(tune(asked.name, loaded, trials=asked.trials, apply=asked.apply))
     else:
         getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(asked.name, loaded)
 
@@ -130,8 +133,18 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("name", nargs="?", help="a set of the catalogue")
     which.add_argument("--list", action="store_true", help="show the sets with licence, addresses, bytes and hashes")
     fetch.add_argument("--out", default="data/fetched", help="folder for the set's own (%(default)s)")
+    tune = verbs.add_parser("tune", help="search better params of a model by its validation loss")
+    tune.add_argument("name", help="a model of params.yaml; `tune` there says what is tried")
+    tune.add_argument("--trials", type=_count, help="how many (by default as params.yaml says, else 20)")
+    tune.add_argument("--apply", action="store_true", help="write the best into params.yaml")
     verbs.add_parser("ui", help="open MLflow's pages on this project").add_argument("--port", type=int, default=5000)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def _schema(*, check: bool) -> None:

@@ -6,7 +6,7 @@ Schema of `Params` is committed as params.schema.json, so that editors complete 
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
@@ -725,6 +725,92 @@ class Training(Spec):
     """bfloat16: the products of a training in half the bits; weights and the saved model stay float32."""
 
 
+class Axis(Spec):
+    """What a sweep tries for one knob: a range, or a list of choices."""
+
+    low: int | float | None = None
+    """Least value. Whole numbers alone are tried where `low` and `high` are written as such."""
+    high: int | float | None = None
+    """Greatest value."""
+    log: bool = False
+    """Try the orders of magnitude evenly, not the values."""
+    step: Annotated[int | float, Field(gt=0)] | None = None
+    """Distance between two values; by default 1 between whole numbers, and any between others."""
+    choices: Annotated[list[Any], Field(min_length=1)] | None = None
+    """All values that are tried, in place of a range."""
+
+    @property
+    def ends(self) -> list[Any]:
+        """Values that stand for all: the ends of the range, or each of the choices."""
+        return [self.low, self.high] if self.choices is None else self.choices
+
+    @property
+    def whole(self) -> bool:
+        """Whether a range is one of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int) and isinstance(self.step, int | None)
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of those that are tried."""
+        if self.choices is not None:
+            return value in self.choices
+        if not isinstance(value, int | float) or self.low is None or self.high is None:
+            return False
+        steps = 0.0 if self.step is None else round((value - self.low) / self.step, 9)
+        return self.low <= value <= self.high and float(steps).is_integer()
+
+    @model_validator(mode="after")
+    def _range_or_choices(self) -> "Axis":
+        if self.choices is not None:
+            if self.log or (self.low, self.high, self.step) != (None, None, None):
+                raise PydanticCustomError("axis", "either `choices` or a range, not both")
+        elif self.low is None or self.high is None:
+            raise PydanticCustomError("axis", "takes `low` and `high`, or `choices`")
+        elif self.low >= self.high:
+            context = {"low": self.low, "high": self.high}
+            raise PydanticCustomError("axis", "low ({low}) must be less than high ({high})", context)
+        elif self.log and (self.low <= 0 or self.step is not None):
+            raise PydanticCustomError("axis", "`log` takes a `low` above 0, and no `step`")
+        return self
+
+
+class Tune(Spec):
+    """A sweep over knobs of one model, which `trainyard tune MODEL` makes; no stage of the line reads it."""
+
+    trials: Count = 20
+    """Trainings, those that are broken off early among them."""
+    space: dict[str, Axis] = {}
+    """What is tried, by knob (`optimizer.learning_rate`, `layers` ...); by default learning rate, width and dropout."""
+    seeds: Annotated[int, Field(ge=2)] = 3
+    """Seeds under which the winner and the present block are trained in the end, to tell them from chance."""
+
+
+NOT_TUNED = {
+    "backbone": "another stage finds it",
+    "dataset": "trials are compared on one",
+    "family": "a block of another family has other knobs",
+    "l2": "it is a part of the loss by which trials are compared (`optimizer.weight_decay` of adamw is none)",
+    "loss": "trials are compared by it",
+    "metrics": "they change no weight",
+}
+"""Knobs that no sweep may turn, and why."""
+WIDTHS = {"mlp": "layers", "cnn": "filters", "rnn": "units", "mobilenet": "dense"}
+"""The knob of each family that says how wide the network is."""
+
+
+def with_knobs(model: Model, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The block of a model with other values, by knob (`optimizer.learning_rate` ...); not checked yet."""
+    block: dict[str, Any] = model.model_dump()
+    for knob, value in knobs.items():
+        *above, last = knob.split(".")
+        inner = block
+        for part in above:
+            if not isinstance(inner.get(part), dict):
+                inner[part] = {}
+            inner = inner[part]
+        inner[last] = value
+    return block
+
+
 class Params(Spec):
     """The whole of params.yaml."""
 
@@ -740,6 +826,8 @@ class Params(Spec):
     """Each model's twin: what it is measured on and must reach."""
     training: Training = Training()
     """How all models are trained."""
+    tune: dict[str, Tune] = {}
+    """Sweeps, by model. A model without one has a small space of its own."""
 
     @property
     def models(self) -> dict[str, MLP | CNN | RNN | MobileNet]:
@@ -758,6 +846,17 @@ class Params(Spec):
         """The dataset block called `name`; raises BadInput where there is none."""
         return _named("dataset", name, self.datasets)
 
+    def tuned(self, name: str) -> Tune:
+        """The sweep of a model, with the space of its family where params name none."""
+        model, tune = self.model(name), self.tune.get(name, Tune())
+        return tune if tune.space else tune.model_copy(update={"space": _usual_space(model)})
+
+    def turned(self, name: str, knobs: Mapping[str, Any]) -> "Params":
+        """The same params with other knobs of a model; raises BadInput where they do not go together."""
+        section = "train" if name in self.train else "finetune"
+        models = {**getattr(self, section), name: _turned(self.model(name), knobs)}
+        return self.model_copy(update={section: models})
+
     def _contradictions(self) -> Iterable[str]:
         name_pattern = re.compile(r"[a-z0-9][a-z0-9_-]*")
         for section in ("datasets", "train", "finetune", "evaluate"):
@@ -770,6 +869,30 @@ class Params(Spec):
             yield from self._misfits(f"{'train' if name in self.train else 'finetune'}.{name}", name, model)
         for name in self.evaluate.keys() - self.models.keys():
             yield f"evaluate.{name}: there is no model `{name}` in train or finetune; {nearest(name, self.models)}"
+
+    def _untunable(self) -> Iterable[str]:
+        """What is wrong with sweeps; asked once the models are known to be right."""
+        for name, tune in self.tune.items():
+            where = f"tune.{name}"
+            if name not in self.models:
+                yield f"{where}: there is no model `{name}` in train or finetune; {nearest(name, self.models)}"
+                continue
+            for knob, axis in tune.space.items():
+                if refused := next(filter(None, (self._unfit(name, knob, value) for value in axis.ends)), ""):
+                    yield f"{where}.space.{knob}: {refused}"
+
+    def _unfit(self, name: str, knob: str, value: Any) -> str:
+        model, first = self.models[name], knob.partition(".")[0]
+        known = [field for field in type(model).model_fields if field not in NOT_TUNED]
+        if first in NOT_TUNED:
+            return f"no sweep turns `{knob}`: {NOT_TUNED[first]}"
+        if first not in known:
+            return f"unknown knob `{knob}`; {nearest(knob, (*known, 'optimizer.learning_rate', 'optimizer.name'))}"
+        try:
+            turned = _turned(model, {knob: value})
+        except BadInput as error:
+            return str(error).removeprefix(f"{knob}: ")
+        return next(iter(self._misfits("", name, turned)), "").removeprefix(f".{knob}: ")
 
     def _misfits(self, where: str, name: str, model: Model) -> Iterable[str]:
         dataset = self.datasets.get(model.dataset)
@@ -797,6 +920,31 @@ class Params(Spec):
             for metric in self.evaluate[name].floor:
                 if metric not in measured:
                     yield f"evaluate.{name}.floor.{metric}: not a metric of {objective}; {nearest(metric, measured)}"
+
+
+def _turned(model: Model, knobs: Mapping[str, Any]) -> Any:
+    """A model with other knobs; raises BadInput, without a path, where its family refuses them."""
+    block = with_knobs(model, knobs)
+    try:
+        return type(model).model_validate(block)
+    except ValidationError as error:
+        raise BadInput(_lines(error, block)[0].removeprefix("the whole file: ")) from None
+
+
+def _usual_space(model: Model) -> dict[str, Axis]:
+    """Learning rate and width around the present ones, and dropout."""
+    space = {}
+    rate, knob = model.optimizer.learning_rate, "optimizer.learning_rate"
+    if isinstance(rate, Schedule):
+        rate, knob = (rate.model_extra or {}).get("initial_learning_rate", 0.0), f"{knob}.initial_learning_rate"
+    if rate:
+        space[knob] = Axis(low=float(f"{rate / 10:.2g}"), high=float(f"{rate * 10:.2g}"), log=True)
+    width = WIDTHS[model.family]  # type: ignore[attr-defined]  # every family's block has one
+    present = getattr(model, width)
+    widths = [[max(1, units // 2) for units in present], present, [2 * units for units in present]]
+    space[width] = Axis(choices=widths if present else [[], [64], [128]])
+    space["head_dropout" if isinstance(model, RNN) else "dropout"] = Axis(low=0.0, high=0.5)
+    return space
 
 
 def _spoken(model: Model) -> str:
@@ -839,7 +987,7 @@ def parse(raw: Any, path: Path = PARAMS_FILE) -> Params:
         params = Params.model_validate(raw)
     except ValidationError as error:
         raise BadInput("\n".join(f"{path}: {line}" for line in _lines(error, raw))) from None
-    if faults := list(params._contradictions()):
+    if faults := list(params._contradictions()) or list(params._untunable()):
         raise BadInput("\n".join(f"{path}: {line}" for line in faults))
     return params
 

@@ -8,10 +8,12 @@ from trainyard.tracking.provenance import explain, history, made_from
 from trainyard.tracking.registry import Registered, compared_with, publish, scores_on, tag
 from trainyard.tracking.runs import Live, content_of, live
 from trainyard.tracking.store import connected, uri
+from trainyard.tracking.sweeps import Sweep, sweep
 
 __all__ = [
     "Live",
     "Registered",
+    "Sweep",
     "champion",
     "compared_with",
     "connected",
@@ -27,6 +29,7 @@ __all__ = [
     "rollback",
     "scores_on",
     "set_aliases",
+    "sweep",
     "tag",
     "uri",
     "withdrawn",

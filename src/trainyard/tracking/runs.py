@@ -58,6 +58,9 @@ class Live:
     written.
     """
 
+    lost = "the run is not tracked live: %s (`register` rebuilds it from the files)"
+    """What is told where MLflow fails, with the reason."""
+
     def __init__(self, name: str, params: Params, data: Prepared) -> None:
         """Find out whether MLflow answers; all else is left to the thread."""
         self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -74,7 +77,7 @@ class Live:
             # it fails where the run fails, which is told once
             logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
         except Exception as error:  # noqa: BLE001  # whatever it is, the training goes on
-            _told(error)
+            self._give_up(error)
             return
         self._thread = Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
@@ -95,7 +98,10 @@ class Live:
         self._todo.put(None)
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
-            _told(TimeoutError(f"not done {PATIENCE} s after the training"))
+            self._give_up(TimeoutError(f"not done {PATIENCE} s after the training"))
+
+    def _give_up(self, error: Exception) -> None:
+        log.warning(self.lost, str(error).partition("\n")[0])
 
     def _work(self) -> None:
         try:
@@ -103,7 +109,7 @@ class Live:
             for task in iter(self._todo.get, None):
                 task()
         except Exception as error:  # noqa: BLE001  # whatever it is, the training goes on
-            _told(error)
+            self._give_up(error)
 
     def _begin(self) -> None:
         self._experiment = store.experiment(self._client, self._data.name)
@@ -117,7 +123,7 @@ class Live:
     def _log_epoch(self, epoch: int, row: Mapping[str, float], at: int) -> None:
         if epoch not in self._seen:  # a resumed training may tell of an epoch again
             self._seen.add(epoch)
-            self._client.log_batch(self._run, metrics=_metrics(epoch, row, at))
+            self._client.log_batch(self._run, metrics=points(epoch, row, at))
 
     def _finish(self, folder: Path) -> None:
         content = content_of(folder)
@@ -142,13 +148,13 @@ def rebuild(client: "MlflowClient", name: str, params: Params, data: Prepared, f
     """Write the run of `folder`, models/NAME, from its files; what an earlier try left half done goes first."""
     content, experiment = content_of(folder), store.experiment(client, data.name)
     end_dead(client, experiment, name)
-    for half in _found(client, experiment, {"trainyard.content": content}):
+    for half in tagged(client, experiment, {"trainyard.content": content}):
         client.delete_run(half.info.run_id)
     model_params, tags = described(name, files.read_json(folder / "model.json")["params"], params, data)
     tags |= {"trainyard.content": content, "trainyard.rebuilt": "true"}
     run_id = client.create_run(experiment, tags=tags, run_name=run_name(name, content)).info.run_id
     log_described(client, run_id, model_params, data)
-    metrics = [metric for epoch, row in _history(folder) for metric in _metrics(epoch, row, now())]
+    metrics = [metric for epoch, row in _history(folder) for metric in points(epoch, row, now())]
     for start in range(0, len(metrics), 1000):  # as many as a server takes at once
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
     client.set_terminated(run_id, "FINISHED")
@@ -167,12 +173,12 @@ def run_name(name: str, content: str) -> str:
 
 def with_content(client: "MlflowClient", experiment: str, content: str) -> "Run | None":
     """The finished run of a content that nobody has deleted."""
-    return next(iter(_found(client, experiment, {"trainyard.content": content}, "FINISHED")), None)
+    return next(iter(tagged(client, experiment, {"trainyard.content": content}, "FINISHED")), None)
 
 
 def end_dead(client: "MlflowClient", experiment: str, name: str) -> None:
     """End the runs of a model whose training was killed in this very folder and could not say so."""
-    for run in _found(client, experiment, {"trainyard.model": name, "trainyard.place": _place()}, "RUNNING"):
+    for run in tagged(client, experiment, {"trainyard.model": name, "trainyard.place": _place()}, "RUNNING"):
         client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -202,7 +208,7 @@ def described(
     tags |= {variable: os.environ.get(variable) for variable in ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")}
     known = {key: value for key, value in tags.items() if value}
     # MLflow would take the commit of the folder that the command is installed in; ours is the project's
-    return dict(_flat(blocks)), resolve_tags(known, ignore=[GitRunContext])  # type: ignore[list-item]  # it wants classes
+    return dict(flat(blocks)), resolve_tags(known, ignore=[GitRunContext])  # type: ignore[list-item]  # it wants classes
 
 
 def log_described(client: "MlflowClient", run_id: str, params: Mapping[str, str], data: Prepared) -> None:
@@ -239,24 +245,26 @@ def _inputs(data: Prepared) -> list["DatasetInput"]:
     return found
 
 
-def _found(client: "MlflowClient", experiment: str, tags: Mapping[str, str], status: str | None = None) -> list["Run"]:
+def tagged(client: "MlflowClient", experiment: str, tags: Mapping[str, str], status: str | None = None) -> list["Run"]:
+    """The runs of an experiment that have these tags, the oldest first."""
     asked = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
     asked += [f"attributes.status = '{status}'"] if status else []
     return list(client.search_runs([experiment], " and ".join(asked), order_by=["attributes.start_time ASC"]))
 
 
-def _metrics(epoch: int, row: Mapping[str, float], at: int) -> list["Metric"]:
+def points(epoch: int, row: Mapping[str, float], at: int) -> list["Metric"]:
+    """The figures of an epoch as MLflow takes them; `at` is in milliseconds since 1970."""
     from mlflow.entities import Metric
 
     # MLflow would keep an infinite loss as 1.8e308
     return [Metric(key, value, at, epoch) for key, value in row.items() if key != "kept" and math.isfinite(value)]
 
 
-def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Params as MLflow takes them, `optimizer.learning_rate`; lists, and mappings with odd keys, as JSON."""
     for key, value in block.items():
         if isinstance(value, Mapping) and value and all(re.fullmatch(r"[a-z]\w*", inner) for inner in value):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
@@ -268,8 +276,3 @@ def _place() -> str:
 def now() -> int:
     """Milliseconds since 1970, as MLflow counts."""
     return int(time.time() * 1000)
-
-
-def _told(error: Exception) -> None:
-    told = str(error).partition("\n")[0]
-    log.warning("the run is not tracked live: %s (`register` rebuilds it from the files)", told)

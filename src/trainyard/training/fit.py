@@ -135,7 +135,7 @@ def fit(
             initial_epoch=epochs if kept and kept.over else len(rows),
             shuffle=False,  # Batches does it, so that an epoch's order can be had again
             callbacks=[Watch(source, first, epochs, on_epoch, rows), *counting, *([kept] if kept else [])],
-            verbose=1 if sys.stderr.isatty() else 0,
+            verbose=1 if sys.stderr.isatty() and log.isEnabledFor(logging.INFO) else 0,
         )
     except REFUSALS as error:
         if len(rows) > told:  # not a name that Keras knows and that does not fit: that is told at the first step
