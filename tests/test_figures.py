@@ -14,6 +14,11 @@ HISTORY = pd.DataFrame(
     {"loss": [3.0, 2.0, 1.0], "val_loss": [3.0, 1.0, 2.0], "learning_rate": 0.1, "kept": [0, 1, 0]},
     index=pd.Index([1, 2, 3], name="epoch"),
 )
+RESTS = pd.DataFrame(
+    {"drop": [0.5, 0.1, -0.2], "low": [0.2, np.nan, -0.3], "high": [0.9, np.nan, 0.0], "examples": [9, 4, 7]},
+    index=pd.Index(["sun", "word" * 20, "$5_$6"], name="part"),
+)
+MEAN, LOST, CUTS = np.array([0.5, -0.004, 0, 0.1]), np.array([[1, 0, 0, 0], [0, 0.5, -0.5, 0]]), ([0, 3, 6], [0, 2, 5])
 FORECASTS = (np.arange(8.0).reshape(2, 4), np.ones((2, 3)), np.zeros((2, 3)), pd.Index(["2020-01-01", "2020-01-02"]))
 
 DRAWN = {
@@ -32,6 +37,10 @@ DRAWN = {
     "quotations": lambda: figures.quotations(QUOTED, TARGET, ANSWER, ["no", "yes"], NAMES),
     "no wrong answer": lambda: figures.quotations(QUOTED, TARGET, 1.0 * TARGET[:, None], ["no", "yes"], NAMES),
     "forecasts": lambda: figures.forecasts(*FORECASTS),
+    "importances": lambda: figures.importances(RESTS, "without the word"),
+    "no importances": lambda: figures.importances(RESTS[:0], "without the word"),
+    "occlusion": lambda: figures.occlusion(MEAN, CUTS, IMAGES[:2], NAMES[:2], LOST),
+    "occlusion in colour": lambda: figures.occlusion(MEAN, CUTS, IMAGES[:2].repeat(3, axis=3), NAMES[:2], LOST),
     "a dollar in a name": lambda: figures.confusion(TARGET, 1 - TARGET, ["cost_$5_$6", "b"]),
     "a script without glyphs": lambda: figures.confusion(TARGET, 1 - TARGET, ["猫", "犬"]),
     "a class that no row has": lambda: figures.confusion(TARGET, TARGET, ["a", "b", "c"]),
@@ -109,6 +118,32 @@ def test_a_confusion_of_many_classes_stays_a_figure():
     figure = figures.confusion(target, target[::-1], names)
     assert max(figure.get_size_inches()) < 25
     assert not figure.axes[0].texts
+
+
+def test_importances_are_bars_with_their_intervals_and_counts():
+    (axes,) = DRAWN["importances"]().axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert (names[0], names[2]) == ("sun (9)", "$5_$6 (7)")
+    assert names[1].startswith("wordword")
+    assert names[1].endswith(" ... (4)")
+    assert [bar.get_width() for bar in axes.patches] == [0.5, 0.1, -0.2]
+    (whiskers,) = axes.collections
+    assert whiskers.get_segments()[0].tolist() == [[0.2, 0], [0.9, 0]]
+    (axes,) = figures.importances(RESTS.assign(examples=9), "without the word").axes
+    assert axes.get_yticklabels()[0].get_text() == "sun"
+    assert axes.get_title() == "mean score lost without the word"
+    assert DRAWN["no importances"]().axes[0].get_title() == "no part that enough examples have"
+    assert len(figures.importances(RESTS, "", most=2).axes[0].patches) == 2
+
+
+def test_an_occlusion_maps_what_is_lost_patch_by_patch():
+    mean, first, second = DRAWN["occlusion"]().axes
+    assert texts(mean) == ["0.50", "0.00", "0.00", "0.10"]
+    assert [text.get_position() for text in mean.texts] == [(1, 1.5), (3.5, 1.5), (1, 4.5), (3.5, 4.5)]
+    assert [axes.get_title() for axes in (mean, first, second)] == ["mean score lost", "2", "3"]
+    (shade,) = second.collections
+    np.testing.assert_allclose(shade.get_array().ravel(), [0, 1, -1, 0])  # lost, and gained
+    np.testing.assert_allclose(np.ravel(shade.get_alpha()), [0, 0.3, 0.3, 0])
 
 
 def test_wrong_answers_are_quoted_the_surest_first():

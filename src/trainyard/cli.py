@@ -71,17 +71,7 @@ def _run(asked: argparse.Namespace) -> None:
     if asked.verb == "init":
         import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
     elif asked.verb == "check":
-        if missing := Params.model_fields.keys() - loaded.model_fields_set - {"tune"}:
-            told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
-            raise BadInput("\n".join(told.format(section) for section in sorted(missing)))
-        told = "params.yaml: datasets.{}.path: {}: not found"
-        if absent := [
-            told.format(name, spec.path) for name, spec in loaded.datasets.items() if not Path(spec.path).exists()
-        ]:
-            raise BadInput("\n".join(absent))
-        logging.getLogger(__name__).info(
-            "params.yaml: %d dataset(s), %d model(s), no fault", len(loaded.datasets), len(loaded.models)
-        )
+        _check(loaded)
     elif asked.verb == "report":
         import_module("trainyard.stages.report").report(loaded)
     elif asked.verb == "publish":
@@ -145,6 +135,20 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
+
+
+def _check(loaded: Params) -> None:
+    if missing := Params.model_fields.keys() - loaded.model_fields_set - {"tune"}:
+        told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
+        raise BadInput("\n".join(told.format(section) for section in sorted(missing)))
+    told = "params.yaml: datasets.{}.path: {}: not found"
+    if absent := [
+        told.format(name, spec.path) for name, spec in loaded.datasets.items() if not Path(spec.path).exists()
+    ]:
+        raise BadInput("\n".join(absent))
+    logging.getLogger(__name__).info(
+        "params.yaml: %d dataset(s), %d model(s), no fault", len(loaded.datasets), len(loaded.models)
+    )
 
 
 def _schema(*, check: bool) -> None:

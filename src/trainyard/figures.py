@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,58 @@ def forecasts(windows: Array, target: Array, answer: Array, names: pd.Index) -> 
         )
         _finish(axes, f"after {names[place]}", "", "")
         axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def importances(table: pd.DataFrame, title: str, most: int = 24) -> Figure:
+    """The parts without which most is lost, with their intervals; how many examples have each, where not all do."""
+    shown = table[:most]
+    figure = Figure(figsize=(6, 1 + 0.22 * max(len(shown), 1)), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(shown))
+    axes.barh(places, shown["drop"], color=ACCENT, height=0.7)
+    axes.hlines(places, shown["low"], shown["high"], color=INK, linewidth=1)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    all_have = table["examples"].nunique() <= 1
+    names = [name if len(name) <= 40 else f"{name[:36]} ..." for name in map(str, shown.index)]
+    counted = [f"{name} ({count})" for name, count in zip(names, shown["examples"], strict=True)]
+    axes.set_yticks(places, names if all_have else counted)
+    axes.invert_yaxis()
+    told = f"mean score lost {title}" if len(table) else "no part that enough examples have"
+    _finish(axes, told, "", "")
+    return figure
+
+
+def occlusion(
+    drops: Array, cuts: tuple[Sequence[int], Sequence[int]], images: Array, names: pd.Index, lost: Array
+) -> Figure:
+    """A map of patches, cut at these pixels (down, across): the mean score that is lost without each `[patches]`.
+
+    Then images `[n, height, width, channels]` under maps of the probability of the right class that is lost without
+    each patch `[n, patches]`.
+    """
+    down, across = cuts
+    maps = np.array([drops, *lost]).reshape(-1, len(down) - 1, len(across) - 1)
+    end = max(float(np.abs(drops).max()), 1e-9)
+    figure = Figure(figsize=(2 * (len(images) + 1), 2.3), layout="constrained")
+    for place, heat in enumerate(maps):
+        axes = figure.add_subplot(1, len(maps), place + 1)
+        if place:
+            picture = images[place - 1]
+            picture = picture[..., 0] if picture.shape[-1] == 1 else picture
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(0, across[-1], down[-1], 0))
+            shade = np.clip(0.6 * np.abs(heat), 0, 1)
+            axes.pcolormesh(across, down, np.sign(heat), cmap="RdBu_r", vmin=-1.4, vmax=1.4, alpha=shade)
+        else:
+            axes.pcolormesh(across, down, heat, cmap="RdBu_r", vmin=-end, vmax=end)
+            middles = [np.convolve(side, [0.5, 0.5], "valid") for side in (down, across)]
+            for (y, x), drop in zip(product(*middles), drops, strict=True):
+                ink = "white" if abs(drop) > 0.6 * end else INK
+                axes.text(x, y, f"{round(drop, 2) + 0.0:.2f}", ha="center", va="center", fontsize=6, color=ink)
+        axes.set_ylim(down[-1], 0)
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        axes.set_title(Path(str(names[place - 1])).name if place else "mean score lost", fontsize=7, color=INK)
     return figure
 
 

@@ -14,12 +14,12 @@ SHIPPED = params.load(ROOT / "params.yaml")
 
 # imported, but shapes no output of the stage: what shows a training, and what kinds offer to `evaluate` alone
 SHOWS_ONLY = {
-    "validate": {"figures", "quality.baselines"},
-    "prepare": {"figures", "quality.baselines"},
+    "validate": {"figures", "quality.baselines", "quality.importance"},
+    "prepare": {"figures", "quality.baselines", "quality.importance"},
     "backbone": {"kinds"},
-    "train": {"figures", "quality.baselines", "tracking"},
-    "finetune": {"figures", "quality.baselines", "tracking"},
-    "register": {"figures"},
+    "train": {"figures", "quality.baselines", "quality.importance", "tracking"},
+    "finetune": {"figures", "quality.baselines", "quality.importance", "tracking"},
+    "register": {"figures", "quality.importance"},
     "report": {"quality.baselines"},
 }
 

@@ -144,7 +144,7 @@ def test_an_empty_section_would_be_found():
 def test_the_page_is_one_file_that_loads_nothing(project):
     page, markdown = pages(project)
     sources = re.findall(r'src="(.*?)"', page)
-    assert len(sources) == 9
+    assert len(sources) == 12
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "http" not in page
     assert "<script" not in page

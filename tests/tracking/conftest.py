@@ -160,7 +160,9 @@ class Project:
         self.report.mkdir(parents=True, exist_ok=True)
         files.write_json(self.report / "metrics.json", metrics)
         files.write_csv(self.report / "scores.csv", scores)
-        for figure in ("learning", "answers", "mistakes"):
+        parts = pd.DataFrame({"drop": [0.4], "low": [0.3], "high": [0.5], "examples": len(rows)}, index=["a"])
+        files.write_csv(self.report / "importance.csv", parts.rename_axis("part"))
+        for figure in ("learning", "answers", "mistakes", "importance"):
             (self.report / f"{figure}.png").write_bytes(b"a figure")
 
     def write_params(self, folder=Path()):

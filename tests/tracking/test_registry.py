@@ -44,7 +44,8 @@ def test_publish_writes_what_the_files_say(made, client):
         ("train", "validation", "test"), made.dataset
     )
     files = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "evaluation")}
-    assert files == {"scores.csv", "metrics.json", "learning.png", "answers.png", "mistakes.png"}
+    figures = {"learning.png", "answers.png", "mistakes.png", "importance.png"}
+    assert files == {"scores.csv", "importance.csv", "metrics.json", *figures}
     version = client.get_model_version(made.name, mine.version)
     assert version.tags["trainyard.content"] == mine.content == runs.content_of(made.folder)
     assert version.run_id == run.info.run_id
@@ -106,7 +107,7 @@ def test_a_publish_that_breaks_off_is_completed_by_the_next(made, client, monkey
     (run,) = live_runs(client, made)
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 3
-    assert len(client.list_artifacts(run.info.run_id, "evaluation")) == 5
+    assert len(client.list_artifacts(run.info.run_id, "evaluation")) == 7
     assert versions(client, made) == [1]
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert model.status == "READY"

@@ -4,7 +4,7 @@ The manifest is what validation, splits, leak audits and per-example scores all 
 step, for series), the index says where it stands in the data.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -15,15 +15,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trainyard import files
-from trainyard.arrays import Array, Rows
+from trainyard.arrays import Array, Rows, row_bytes
 from trainyard.errors import BadInput
 from trainyard.params import Dataset, Expectation, nearest
 from trainyard.quality.baselines import Baseline
+from trainyard.quality.importance import Part
 from trainyard.quality.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
+
+FEW, FEW_BYTES = 256, 2**26
+"""Examples, and bytes of their raw values, that are asked again without each part of them."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,17 @@ class Preprocessing:
         return keras.Model(dict(self.inputs), self.answer(core(self.features)), name=core.name)
 
 
+@dataclass(frozen=True)
+class Masked:
+    """Examples without one part of them, which is replaced by what says nothing of the example."""
+
+    part: str
+    places: NDArray[np.intp]
+    """Which examples of the split these are, `[m]`."""
+    raw: Mapping[str, Array]
+    """What the saved model takes, by input name, `[m, ...]`."""
+
+
 class Kind(Protocol):
     """What each file in this folder offers."""
 
@@ -137,6 +152,16 @@ class Kind(Protocol):
     def mistakes(self, spec: Any, facts: Mapping[str, Any], test: Examples, answer: Array) -> "Figure":
         """The most telling mistakes of the test split."""
 
+    def masked(
+        self, spec: Any, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int
+    ) -> Iterator[Masked]:
+        """A few test examples without one part of them, part after part; together the parts are all that they are."""
+
+    def importances(
+        self, spec: Any, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame
+    ) -> "Figure":
+        """What the answers rest on: `importance.table` of the parts, drawn."""
+
 
 def of(spec: Dataset) -> Kind:
     """The kind that a dataset block names."""
@@ -160,6 +185,12 @@ def open_prepared(name: str, spec: Dataset, build: Path = Path("build")) -> Prep
     kind = of(spec)
     train, validation, test = (kind.read(spec, facts, folder / split) for split in ("train", "validation", "test"))
     return Prepared(name, spec, facts, train, validation, test, folder)
+
+
+def few(examples: Examples, seed: int, most: int = FEW) -> NDArray[np.intp]:
+    """Places of at most so many examples in their order, drawn by the seed; fewer where they would fill `FEW_BYTES`."""
+    most = min(most, len(examples), FEW_BYTES // max(row_bytes(*examples.raw.values()), 1))
+    return np.sort(np.random.default_rng(seed).choice(len(examples), max(most, 1), replace=False))
 
 
 def class_numbers(labels: Sequence[str] | pd.Series, classes: Sequence[str]) -> NDArray[np.int32]:

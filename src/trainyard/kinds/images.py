@@ -7,7 +7,8 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ import pandas as pd
 from trainyard import arrays, files
 from trainyard.arrays import Array
 from trainyard.errors import BadInput
-from trainyard.kinds import Examples, Prepared, Preprocessing, class_names, class_numbers, read_rows
+from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, class_names, class_numbers, few, read_rows
 from trainyard.params import Expectation, Images
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
+from trainyard.quality.importance import Part
+from trainyard.quality.metrics import of_target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 MOST_PIXELS = 50_000_000
 MOST_BYTES = 20_000_000
+GRID = 4
+"""Patches on a side of an image."""
 
 
 def manifest(spec: Images) -> pd.DataFrame:
@@ -136,6 +141,37 @@ def mistakes(spec: Images, facts: Mapping[str, Any], test: Examples, answer: Arr
     from trainyard import figures
 
     return figures.gallery(test.raw["image"], test.target, answer, facts["classes"], test.rows.index)
+
+
+def masked(spec: Images, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
+    """Each patch of a grid with the mean of the training images in its place (Zeiler & Fergus, 2014)."""
+    places, (height, width, _) = few(test, seed), facts["shape"]
+    images = test.raw["image"][places]
+    mean = np.rint(train.raw["image"][few(train, seed)].mean(axis=0)).astype(np.uint8)
+    for row, (top, bottom) in enumerate(pairwise(_cuts(height)), 1):
+        for column, (left, right) in enumerate(pairwise(_cuts(width)), 1):
+            patched = images.copy()
+            patched[:, top:bottom, left:right] = mean[top:bottom, left:right]
+            yield Masked(f"row {row}, column {column}", places, {"image": patched})
+
+
+def importances(spec: Images, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
+    """A map of the patches, and maps of the images whose answer hangs most on a single one."""
+    from trainyard import figures
+
+    places, (height, width) = parts[0].places, test.raw["image"].shape[1:3]
+    target, cuts = test.target[places], (_cuts(height), _cuts(width))
+    sure = of_target(target, answer[places])
+    lost = np.stack([sure - of_target(target, part.answer) for part in parts], axis=1)
+    telling = np.argsort(-lost.max(axis=1), kind="stable")[:5]
+    images, names = test.raw["image"][places[telling]], test.rows.index[places[telling]]
+    drops = table["drop"].loc[[part.name for part in parts]].to_numpy()
+    return figures.occlusion(drops, cuts, images, names, lost[telling])
+
+
+def _cuts(side: int) -> list[int]:
+    """Where a side of so many pixels is cut into patches, its ends among them."""
+    return [int(cut) for cut in np.linspace(0, side, min(side, GRID) + 1).round()]
 
 
 def _class_folders(spec: Images, root: Path) -> Iterator[tuple[str | None, Path]]:

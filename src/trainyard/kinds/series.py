@@ -5,7 +5,7 @@ the target's.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,15 +16,19 @@ from pandas.tseries.frequencies import to_offset
 from trainyard import arrays, files
 from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
-from trainyard.kinds import Examples, Prepared, Preprocessing, delimited, read_rows
+from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, delimited, few, read_rows
 from trainyard.params import Expectation, Series
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
+from trainyard.quality.importance import Part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+
+MOST_PARTS = 24
+"""How many lags, of all columns together, are masked one by one."""
 
 SEASONS = {"s": 60, "min": 60, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "ME": 12, "MS": 12, "QS": 4, "QE": 4}
 """Rows in a season, by the pandas offset between two rows."""
@@ -184,6 +188,27 @@ def mistakes(spec: Series, facts: Mapping[str, Any], test: Examples, answer: Arr
     return figures.forecasts(
         test.raw["window"][worst][..., place], test.target[worst], answer[worst], test.rows.index[worst]
     )
+
+
+def masked(spec: Series, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
+    """Each lag of each column with its mean over training windows; lag 1 ends the window, long windows go by spans."""
+    places = few(test, seed)
+    windows, mean = test.raw["window"][places], train.raw["window"][few(train, seed)].mean(axis=0)
+    spans = np.array_split(np.arange(spec.window), min(spec.window, max(MOST_PARTS // len(facts["columns"]), 1)))
+    for place, column in enumerate(facts["columns"]):
+        for span in spans:
+            last, first = spec.window - span[0], spec.window - span[-1]
+            lags = f"lag {first}" if first == last else f"lags {first} to {last}"
+            without = windows.copy()
+            without[:, span, place] = mean[span, place]
+            yield Masked(f"{column}, {lags}", places, {"window": without})
+
+
+def importances(spec: Series, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
+    """A bar a lag."""
+    from trainyard import figures
+
+    return figures.importances(table, "without the lag")
 
 
 def _columns(spec: Series) -> list[str]:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import logging
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,10 +19,11 @@ import pandas as pd
 from trainyard import arrays, files
 from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
-from trainyard.kinds import Examples, Prepared, Preprocessing, delimited, read_rows
+from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, delimited, few, read_rows
 from trainyard.params import Expectation, Speech
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
+from trainyard.quality.importance import Part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +39,12 @@ SILENCE = -60
 """Decibels below full scale: a recording that is nowhere louder holds no speech."""
 QUIET = 1e-4
 """Power that is added to each band, as a share of the recording's greatest: a room's noise is not to be learnt."""
+
+
+BANDS = 6
+"""Into which the frequencies are cut, to mask one after the other."""
+FEW_HEARD = 64
+"""Recordings that are heard again without each band: to read one takes far longer than to look at an image."""
 
 
 class Clips:
@@ -236,6 +243,29 @@ def mistakes(spec: Speech, facts: Mapping[str, Any], test: Examples, answer: Arr
     from trainyard import figures
 
     return figures.heard(_clips(test), spec.rate, test.target, answer, test.rows.index)
+
+
+def masked(spec: Speech, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
+    """The sound without one band of frequencies; bands are equally wide on the mel scale, as one hears."""
+    from scipy import fft
+
+    places = few(test, seed, FEW_HEARD)
+    samples, length = test.raw["samples"][places], test.raw["length"][places]
+    size = fft.next_fast_len(samples.shape[1], real=True)
+    spectrum, hertz = fft.rfft(samples, size), fft.rfftfreq(size, 1 / spec.rate)
+    there = np.arange(samples.shape[1]) < length
+    ends = 700 * np.expm1(np.linspace(0, np.log1p(spec.rate / 1400), BANDS + 1))
+    band = np.digitize(hertz, ends[1:-1])
+    for number, (low, high) in enumerate(pairwise(ends)):
+        without = fft.irfft(np.where(band == number, 0, spectrum), size)[:, : samples.shape[1]]
+        yield Masked(f"{low:.0f} to {high:.0f} Hz", places, {"samples": without * there, "length": length})
+
+
+def importances(spec: Speech, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
+    """A bar a band."""
+    from trainyard import figures
+
+    return figures.importances(table, "without the band")
 
 
 def _clips(examples: Examples) -> list[Array]:

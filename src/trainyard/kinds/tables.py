@@ -4,7 +4,7 @@ Raw is one input `[n, 1]` a column: float32 with NaN for missing, or string with
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +14,30 @@ import pandas as pd
 from trainyard import arrays, files
 from trainyard.arrays import Array
 from trainyard.errors import BadInput
-from trainyard.kinds import Examples, Prepared, Preprocessing, class_names, class_numbers, delimited, read_rows
+from trainyard.kinds import (
+    Examples,
+    Masked,
+    Prepared,
+    Preprocessing,
+    class_names,
+    class_numbers,
+    delimited,
+    few,
+    read_rows,
+)
 from trainyard.params import Expectation, Tables
 from trainyard.quality import baselines, splits
 from trainyard.quality.baselines import Baseline
+from trainyard.quality.importance import Part
 from trainyard.quality.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+
+MOST_PARTS = 64
+"""How many columns are masked one by one."""
 
 
 def manifest(spec: Tables) -> pd.DataFrame:
@@ -201,6 +215,24 @@ def mistakes(spec: Tables, facts: Mapping[str, Any], test: Examples, answer: Arr
     from trainyard import figures
 
     return figures.answers_by_row(test.rows.index, test.target, answer, facts.get("classes", []))
+
+
+def masked(spec: Tables, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
+    """Each column with the values of other rows (Breiman, 2001); of many columns, neighbours together."""
+    places = few(test, seed)
+    raw = {name: values[places] for name, values in test.raw.items()}
+    others = np.random.default_rng(seed).permutation(len(places))
+    columns = [*facts["numeric"], *facts["categorical"]]
+    for together in np.array_split(columns, min(len(columns), MOST_PARTS)):
+        name = together[0] if len(together) == 1 else f"{together[0]} ... {together[-1]}"
+        yield Masked(name, places, {**raw, **{_input(column): raw[_input(column)][others] for column in together}})
+
+
+def importances(spec: Tables, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
+    """A bar a column."""
+    from trainyard import figures
+
+    return figures.importances(table, "without the column")
 
 
 def _is_numeric(spec: Tables, cells: pd.Series) -> bool:

@@ -5,7 +5,9 @@ Raw is one input `text`, string `[n, 1]`. Small letters are those of A to Z: Ker
 
 import logging
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,9 @@ from trainyard import arrays, files
 from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
 from trainyard.kinds import (
+    FEW,
     Examples,
+    Masked,
     Prepared,
     Preprocessing,
     class_names,
@@ -27,6 +31,7 @@ from trainyard.kinds import (
 from trainyard.params import Expectation, Text
 from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
+from trainyard.quality.importance import Part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +39,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_CHARACTERS = 100_000
+MOST_WORDS = 30
+"""Words that are masked, those that most test texts have."""
+LEAST_TEXTS = 5
+"""Of words that fewer test texts have nothing can be said: their intervals are not defined."""
 READ_WHOLE = 0.99
 """Share of the training texts that are read to their end, where params name no length."""
 BATCH = 1024
@@ -180,3 +189,35 @@ def mistakes(spec: Text, facts: Mapping[str, Any], test: Examples, answer: Array
     from trainyard import figures
 
     return figures.quotations(test.raw["text"], test.target, answer, facts["classes"], test.rows.index)
+
+
+def masked(spec: Text, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
+    """Each of the most frequent words taken out of the texts that have it; a word is what stands between spaces."""
+    having: dict[str, list[int]] = {}
+    for place, (text,) in enumerate(chain.from_iterable(arrays.in_parts(test.raw["text"], BATCH))):
+        for word in sorted(set(map(_word, text.split())) - {""}):
+            having.setdefault(word, []).append(place)
+    rng = np.random.default_rng(seed)
+    frequent = sorted((-len(found), word) for word, found in having.items() if len(found) >= LEAST_TEXTS)
+    for _, word in frequent[:MOST_WORDS]:
+        places = np.sort(rng.choice(having[word], min(len(having[word]), FEW), replace=False))
+        without = [_without(text, word) for (text,) in test.raw["text"][places]]
+        yield Masked(word, places, {"text": np.array(without, object)[:, None]})
+
+
+def importances(spec: Text, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
+    """A bar a word."""
+    from trainyard import figures
+
+    return figures.importances(table, "without the word")
+
+
+def _without(text: str, word: str) -> str:
+    return re.sub(r"\S+\s*", lambda piece: "" if _word(piece[0].rstrip()) == word else piece[0], text)
+
+
+def _word(piece: str) -> str:
+    """In small letters and without the punctuation around it; "" where it is punctuation alone."""
+    small = piece.casefold()
+    kept = [place for place, letter in enumerate(small) if not unicodedata.category(letter).startswith("P")]
+    return small[kept[0] : kept[-1] + 1] if kept else ""

@@ -30,6 +30,13 @@ def right(target: Array, answer: Floats) -> Floats:
     return most[np.arange(len(target)), target.astype(np.intp)] / most.sum(axis=1)
 
 
+def of_target(target: Array, answer: Floats) -> Floats:
+    """The probability `[n]` that was given to the right class."""
+    if answer.shape[1] == 1:
+        return np.where(target == 1, answer[:, 0], 1 - answer[:, 0])
+    return np.take_along_axis(answer, target.astype(np.intp)[:, None], axis=1)[:, 0]
+
+
 def accuracy(target: Array, answer: Floats) -> float:
     """Share of examples whose most probable class is the right one."""
     return float(np.mean(right(target, answer)))
@@ -80,10 +87,7 @@ def auc(target: Array, answer: Floats) -> float:
 
 def log_loss(target: Array, answer: Floats) -> float:
     """Mean negative natural logarithm of the probability given to the right class, clipped at float32 resolution."""
-    probability = (
-        np.where(target == 1, answer[:, 0], 1 - answer[:, 0]) if answer.shape[1] == 1 else _of_target(target, answer)
-    )
-    return float(-np.log(np.clip(probability, np.finfo(np.float32).eps, 1)).mean())
+    return float(-np.log(np.clip(of_target(target, answer), np.finfo(np.float32).eps, 1)).mean())
 
 
 def brier(target: Array, answer: Floats) -> float:
@@ -91,7 +95,7 @@ def brier(target: Array, answer: Floats) -> float:
     answer = answer.astype(np.float64)
     if answer.shape[1] == 1:
         return float(np.mean((answer[:, 0] - (target == 1)) ** 2))
-    return float(np.mean(np.sum(answer**2, axis=1) - 2 * _of_target(target, answer) + 1))
+    return float(np.mean(np.sum(answer**2, axis=1) - 2 * of_target(target, answer) + 1))
 
 
 def calibration_error(target: Array, answer: Floats) -> float:
@@ -164,10 +168,6 @@ def character_errors(said: str, heard: str) -> int:
 
     found = jiwer.process_characters(said, heard)
     return found.substitutions + found.deletions + found.insertions
-
-
-def _of_target(target: Array, answer: Floats) -> Floats:
-    return np.take_along_axis(answer, target.astype(np.intp)[:, None], axis=1)[:, 0]
 
 
 def _f1_by_class(target: Array, classes: NDArray[np.intp], count: int) -> Floats:

@@ -19,6 +19,7 @@ FIGURES = {
     "learning": "How it learnt, epoch by epoch",
     "answers": "What it answered on the test examples",
     "mistakes": "Where it was most wrong",
+    "importance": "What its answers rest on: how much is lost without a part of what it sees",
 }
 """Figures of a model, by file, with what they show."""
 

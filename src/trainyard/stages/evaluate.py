@@ -1,7 +1,7 @@
 """Stage `evaluate`: ask a model the test split, once, beside a naive and a classical baseline.
 
 In:   models/MODEL, build/DATASET
-Out:  reports/models/MODEL/{metrics.json, scores.csv, learning.csv, learning.png, answers.png, mistakes.png}
+Out:  reports/models/MODEL/{metrics.json, scores.csv, importance.csv, learning.csv, *.png}
 Exit: 2 a model that is not the one that was trained, or is not there
 """
 
@@ -12,7 +12,8 @@ import pandas as pd
 
 from trainyard import figures, files, kinds
 from trainyard.params import Params
-from trainyard.quality import evaluation
+from trainyard.quality import evaluation, importance
+from trainyard.quality.importance import Part
 from trainyard.training import device
 
 log = logging.getLogger(__name__)
@@ -28,19 +29,25 @@ def evaluate(name: str, params: Params) -> None:
     from trainyard.models import saved  # Keras, and TensorFlow below it, only once the device is chosen
 
     about = files.read_json(model / "model.json")
-    answer = saved.answers(saved.load(model / "model.keras", about["sha256"]), about, data.test.raw)
+    loaded = saved.load(model / "model.keras", about["sha256"])
+    answer = saved.answers(loaded, about, data.test.raw)
+    masked = kind.masked(data.spec, data.facts, data.train, data.test, params.seed)
+    parts = [Part(without.part, without.places, saved.answers(loaded, about, without.raw)) for without in masked]
     naive, classical = kind.compared(data.spec, data)
     sample = evaluation.draws(data.objective, data.test.rows, data.test.target, params.seed)
     metrics = evaluation.metrics(data.objective, data.test.target, answer, naive, classical, sample)
     scores = evaluation.scores(data.objective, data.classes, data.test.rows, data.test.target, answer, naive, classical)
+    rests = importance.table(data.objective, data.test.rows, data.test.target, answer, parts, params.seed)
     history = pd.read_csv(model / "history.csv", index_col="epoch")
 
     identity = {"model": name, "dataset": spec.dataset, "sha256": about["sha256"]}
     files.write_csv(report / "scores.csv", scores)
+    files.write_csv(report / "importance.csv", rests)
     files.write_csv(report / "learning.csv", history[["loss", "val_loss"]])
     figures.save(figures.learning(history), report / "learning.png")
     figures.save(figures.answers(data.objective, data.test.target, answer, data.classes), report / "answers.png")
     figures.save(kind.mistakes(data.spec, data.facts, data.test, answer), report / "mistakes.png")
+    figures.save(kind.importances(data.spec, data.test, answer, parts, rests), report / "importance.png")
     files.write_json(report / "metrics.json", {**identity, **metrics})  # last: it says which model all of it is about
     main = data.objective.main
     told = ", ".join(f"{metrics[which]['name']} {metrics[which][main]:.4g}" for which in ("naive", "classical"))
