@@ -159,7 +159,7 @@ def write_text(section, path):
 
 
 def write_speech(section, path):
-    """A tone a letter; every speaker says everything."""
+    """A tone a letter, some of them louder; every speaker says everything."""
     import soundfile
 
     rng = np.random.default_rng(0)
@@ -170,7 +170,9 @@ def write_speech(section, path):
     for file, what, _ in [*table.itertuples(index=False), *more]:
         (path / file).parent.mkdir(parents=True, exist_ok=True)
         time = np.arange(400) / 8000
-        tones = [np.sin(2 * np.pi * (300 + 200 * letters.index(letter)) * time) for letter in what]
+        tones = [
+            rng.uniform(0.5, 1.5) * np.sin(2 * np.pi * (300 + 200 * letters.index(letter)) * time) for letter in what
+        ]
         soundfile.write(path / file, 0.3 * np.concatenate(tones) + rng.normal(0, 0.003, 400 * len(what)), 8000)
     (path / "transcripts.csv").write_text(section.excerpt + "".join(f"{','.join(row)}\n" for row in more))
     assert set(section.tree) <= {file.as_posix() for file in path.rglob("*") if file.is_file()}

@@ -177,7 +177,7 @@ def test_a_column_that_says_the_split_is_taken_with_what_both_parts_share(drafte
     assert dataset["split"] == {"given": "part"}
     assert dataset["audit"] == "warn"
     assert "split as given, by column `part`" in told
-    assert any(line.startswith("audit warn: the splits that are given share") for line in told)
+    assert any(line.startswith("audit warn: it would be refused for ") for line in told)
 
 
 def test_people_that_come_again_are_groups(drafted):

@@ -26,7 +26,7 @@ from trainyard.catalogue import DIGITS
 from trainyard.errors import BadInput
 from trainyard.kinds import delimited, images, speech
 from trainyard.params import PARAMS_FILE, AnyDataset, Dataset, Params
-from trainyard.quality import leaks, splits
+from trainyard.quality import splits
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +157,8 @@ def _complete(draft: Draft, seed: int) -> int:
         raise BadInput(f"{spec.path}: {len(manifest)} example(s) (expected {spec.rows[0]} or more)")
     parts = kind.split(spec, manifest, seed)
     kind.facts(spec, manifest)
-    if found := list(leaks.audit(parts, kind.contents(spec, manifest), kind.groups(spec, manifest))):
-        draft.choose(f"audit warn: the splits that are given share {len(found)} example(s): {found[0]}", audit="warn")
+    if found := [finding for finding in kinds.audit(spec, manifest, parts) if finding.grave]:
+        draft.choose(f"audit warn: it would be refused for {len(found)} finding(s), first: {found[0]}", audit="warn")
     shown = {"images": ["label", "width", "height"], "text": [spec.label, "characters"], "speech": ["seconds"]}
     columns = shown.get(spec.kind, [column for column in map(str, manifest) if column not in ("time", "row")])
     suite = [expected for column in columns if (expected := _expected(manifest[column]))][:MOST_EXPECTED]

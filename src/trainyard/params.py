@@ -143,7 +143,12 @@ class Dataset(Spec):
     """What its licence allows, for the model card."""
     split: Split = Split()
     audit: Literal["refuse", "warn"] = "refuse"
-    """What to do when the same example, or the same group, is in two splits."""
+    """What to do when the audit finds the same example, or the same group, in two splits, or the answer in a column."""
+    audit_allow: list[str] = []
+    """Columns that may tell the answer all alone (images: format, width, height): they are known before it is."""
+    contradicting: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of the examples that may be equal to others with another label, the commonest label of each not counted:
+    so many no model can answer right. Fewer are told, more are refused."""
     rows: Annotated[tuple[int, int], AfterValidator(_in_order)] = Field(default=(10, 100_000_000), strict=False)
     """Fewest and most examples that the data may have."""
     expect: list[Expectation] = []

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from trainyard import cli
+from trainyard import cli, files
 
 PARAMS = """\
 seed: 1
@@ -217,7 +217,7 @@ PREPARE = {
         "few rows": (lines(PEOPLE, lambda n: n < 9), ": ill `no` has 2 example(s) that are neither equal nor of one"),
         "a leak": (
             change(PEOPLE, "20.00,green,f0", "24.00,green,f0"),
-            ": 1 leak(s) between splits; first: the same content",
+            ": 1 finding(s) of the audit; first: the same content in 2 splits: ",
         ),
     },
     ("pets", PETS): {
@@ -243,7 +243,10 @@ PREPARE = {
         "stray image": (copy(f"{PETS}/cat/3.png", f"{PETS}/3.png"), "/3.png: image outside of the class folders"),
         "wrong suffix": (copy(f"{PETS}/cat/3.png", f"{PETS}/cat/3.gif"), "/cat/3.gif: expected PNG or JPEG files only"),
         "third class": (
-            copy(f"{PETS}/cat/3.png", f"{PETS}/emu/3.png"),
+            both(
+                copy(f"{PETS}/cat/3.png", f"{PETS}/emu/3.png"),
+                params("kind: images", "kind: images\n    contradicting: 1.0"),
+            ),
             ": 3 classes (objective binary takes two; `objective: multiclass` takes more)",
         ),
     },
@@ -340,7 +343,7 @@ def test_prepare_refuses_bad_data_and_writes_nothing(project, capsys, name, told
     [
         pytest.param(*case, id=name)
         for case, name in zip(CASES, IDS, strict=True)
-        if not case[1].startswith("reports/") and "leak" not in case[1]
+        if not case[1].startswith("reports/") and "finding" not in case[1]
     ],
 )
 def test_validate_refuses_it_first(project, capsys, name, told, plant):
@@ -379,6 +382,9 @@ def test_a_leak_that_is_only_warned_of_does_not_stop(project, capsys):
     change(PEOPLE, "20.00,green,f0,no", "24.00,green,f0,no")()
     params("target: ill", "target: ill\n    audit: warn")()
     assert cli.main(["prepare", "people"]) == 0
+    told = files.read_json(Path("reports/audits/people.json"))
+    assert told["checks"]["duplicates"] == 1
+    assert told["findings"][0]["told"].startswith("the same content in 2 splits: ")
 
 
 @pytest.mark.parametrize("command", [["train", "mlp"], ["evaluate", "mlp"], ["register", "mlp"], ["report"]])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from trainyard import figures
+from trainyard import figures, kinds
 from trainyard.arrays import Stored
 from trainyard.kinds import images
 from trainyard.params import Images, Split
@@ -317,7 +317,7 @@ def test_groups_and_equal_files_stay_together(here):
         assert parts[manifest["sha256"] == manifest["sha256"]["cat/copy-9-0.png"]].nunique() == 1
         if asked.group:
             assert (parts.groupby(manifest["group"]).nunique() == 1).all()
-        assert not list(leaks.audit(parts, images.contents(asked, manifest), images.groups(asked, manifest)))
+        assert not kinds.audit(asked, manifest, parts)
 
 
 @pytest.mark.parametrize(("given", "validation"), [(("train", "validation", "test"), 10), (("train", "test"), 4)])
@@ -343,10 +343,12 @@ def test_a_planted_copy_in_a_given_split_is_a_leak(here):
     asked = spec(split=Split(given="folder"), group=r"-(\d)-")
     manifest = images.manifest(asked)
     parts = images.split(asked, manifest, 1)
-    found = list(leaks.audit(parts, images.contents(asked, manifest)))
-    assert found == ["the same content in 2 splits: train/cat/cat-0-0.png (train), test/dog/copy-9-9.png (test)"]
-    groups = list(leaks.audit(parts, manifest["sha256"].index.to_series(), images.groups(asked, manifest)))
-    assert groups[0] == (
+    found = leaks.shared(parts, images.contents(asked, manifest))
+    assert [finding.told for finding in found] == [
+        "the same content in 2 splits: train/cat/cat-0-0.png (train), test/dog/copy-9-9.png (test)"
+    ]
+    groups = list(leaks.shared(parts, manifest["sha256"].index.to_series(), images.groups(asked, manifest)))
+    assert groups[0].told == (
         "the same group in 3 splits: train/cat/cat-0-0.png (train), validation/cat/cat-0-0.png (validation), "
         "test/cat/cat-0-0.png (test)"
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainyard import figures
+from trainyard import figures, kinds
 from trainyard.kinds import series
 from trainyard.kinds.series import Windows
 from trainyard.params import Series, Split
@@ -480,10 +480,10 @@ def test_splits_of_a_series_hold_no_leak_and_a_planted_one_is_found(here):
     tides()
     manifest = series.manifest(spec())
     parts = series.split(spec(), manifest, 1)
-    assert not list(leaks.audit(parts, series.contents(spec(), manifest), series.groups(spec(), manifest)))
+    assert not kinds.audit(spec(), manifest, parts)
     twice = series.contents(spec(), manifest)
     twice.iloc[50] = twice.iloc[3]
-    assert list(leaks.audit(parts, twice)) == [
+    assert [finding.told for finding in leaks.shared(parts, twice)] == [
         "the same content in 2 splits: 2020-01-04T00:00:00 (train), 2020-02-20T00:00:00 (test)"
     ]
 

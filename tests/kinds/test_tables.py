@@ -195,7 +195,7 @@ def test_rows_that_the_model_cannot_tell_apart_are_in_one_split(here):
     parts = tables.split(asked, manifest, 1)
     assert (parts.groupby(manifest["age"]).nunique() == 1).all()
     assert set(parts) == {"train", "validation", "test"}
-    assert not list(leaks.audit(parts, tables.contents(asked, manifest)))
+    assert not list(leaks.shared(parts, tables.contents(asked, manifest)))
 
 
 def test_columns_that_the_model_does_not_see_do_not_tell_rows_apart(here):
@@ -233,8 +233,8 @@ def test_a_planted_duplicate_in_a_given_split_is_a_leak(here):
     asked = spec(split=Split(given="part"), group="who")
     manifest = tables.manifest(asked)
     parts = tables.split(asked, manifest, 1)
-    found = list(leaks.audit(parts, tables.contents(asked, manifest), tables.groups(asked, manifest)))
-    assert found == [
+    found = leaks.shared(parts, tables.contents(asked, manifest), tables.groups(asked, manifest))
+    assert [finding.told for finding in found] == [
         "the same content in 2 splits: 12 (train), 52 (test)",
         "the same group in 2 splits: 22 (train), 42 (validation)",
     ]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from trainyard import kinds
 from trainyard.kinds import text
 from trainyard.models import saved
 from trainyard.params import Split, Text
-from trainyard.quality import leaks
 
 NOTES = Path("notes.csv")
 ROWS = 60
@@ -124,7 +124,7 @@ def test_texts_that_are_alike_are_never_in_two_splits(here):
     changed = [str, str.upper, "{}!\u200b".format, "{} 7".format]
     notes(note=lambda i: changed[i // 2 % 4](told[i // 8 * 2 + i % 2]) if i < 56 else told[i - 42])
     manifest = text.manifest(spec())
-    clusters = text.contents(spec(), manifest)
+    clusters = text.likeness(spec(), manifest)
     assert clusters.nunique() == len(told)
     for seed in range(5):
         splits = text.split(spec(), manifest, seed)
@@ -141,8 +141,8 @@ def test_a_given_split_that_parts_what_is_alike_is_found(here):
     )
     asked = spec(split=Split(given="part"))
     manifest = text.manifest(asked)
-    (leak,) = leaks.audit(text.split(asked, manifest, 1), text.contents(asked, manifest))
-    assert leak.startswith("the same content in 2 splits: 2 (")
+    (leak,) = kinds.audit(asked, manifest, text.split(asked, manifest, 1))
+    assert leak.told.startswith("the same content in 2 splits: 2 (")
 
 
 def test_groups_are_wholly_in_one_split(here):

@@ -18,8 +18,10 @@ from trainyard import files
 from trainyard.arrays import Array, Rows, row_bytes
 from trainyard.errors import BadInput
 from trainyard.params import Dataset, Expectation, nearest
+from trainyard.quality import leaks
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
+from trainyard.quality.leaks import Finding
 from trainyard.quality.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
@@ -128,8 +130,14 @@ class Kind(Protocol):
     def contents(self, spec: Any, manifest: pd.DataFrame) -> pd.Series:
         """A hash of each example, to find the same one twice."""
 
+    def likeness(self, spec: Any, manifest: pd.DataFrame) -> pd.Series:
+        """The cluster of each example, of those that are equal or nearly so; at least as `contents` say."""
+
     def groups(self, spec: Any, manifest: pd.DataFrame) -> pd.Series | None:
         """What belongs together, as the user says; None where nothing does."""
+
+    def audit(self, spec: Any, manifest: pd.DataFrame, parts: pd.Series) -> Iterator[Finding]:
+        """What is wrong with a split as only this kind can have it; all else is asked by `audit` below."""
 
     def facts(self, spec: Any, manifest: pd.DataFrame) -> dict[str, Any]:
         """What the model must know beside the arrays: classes, columns, season."""
@@ -166,6 +174,16 @@ class Kind(Protocol):
 def of(spec: Dataset) -> Kind:
     """The kind that a dataset block names."""
     return cast("Kind", import_module(f"trainyard.kinds.{spec.kind}"))  # type: ignore[attr-defined]  # every kind has one
+
+
+def audit(spec: Dataset, manifest: pd.DataFrame, splits: pd.Series) -> list[Finding]:
+    """What is wrong with a split, whoever made it; what is looked for stands in `leaks.REMEDIES`."""
+    kind = of(spec)
+    contents, likeness = kind.contents(spec, manifest), kind.likeness(spec, manifest)
+    found = [*leaks.shared(splits, contents, kind.groups(spec, manifest), likeness)]
+    if spec.objective != "regression":  # type: ignore[attr-defined]  # every kind has one
+        found += leaks.contradictions(contents, manifest[spec.label], spec.contradicting)
+    return [*found, *kind.audit(spec, manifest, splits)]
 
 
 def write_prepared(spec: Dataset, manifest: pd.DataFrame, splits: pd.Series, folder: Path) -> None:

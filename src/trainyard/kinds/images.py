@@ -20,9 +20,10 @@ from trainyard.arrays import Array
 from trainyard.errors import BadInput
 from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, class_names, class_numbers, few, read_rows
 from trainyard.params import Expectation, Images
-from trainyard.quality import baselines, splits
+from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
+from trainyard.quality.leaks import Finding
 from trainyard.quality.metrics import of_target
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ MOST_PIXELS = 50_000_000
 MOST_BYTES = 20_000_000
 GRID = 4
 """Patches on a side of an image."""
+CONTRAST = 40
+"""Standard deviation to which that of a thumbnail is brought, in levels of 255."""
+ALIKE = 3.0
+"""Levels by which thumbnails of the same image differ: a photo saved as JPEG of quality 50 by about 2."""
 
 
 def manifest(spec: Images) -> pd.DataFrame:
@@ -60,9 +65,10 @@ def expectations(spec: Images, manifest: pd.DataFrame) -> list[Expectation]:
 
 
 def split(spec: Images, manifest: pd.DataFrame, seed: int) -> pd.Series:
-    """Stratified by class; groups, and files that are equal, stay together."""
+    """Stratified by class; groups, or else images that are equal or nearly so, stay together."""
     given = manifest["split"] if spec.split.given else None
-    together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
+    together, shares = groups(spec, manifest), spec.split
+    same = likeness(spec, manifest) if together is None else contents(spec, manifest)
     return splits.draw(manifest["label"], together, same, shares.validation, shares.test, given, seed, spec.path)
 
 
@@ -71,9 +77,25 @@ def contents(spec: Images, manifest: pd.DataFrame) -> pd.Series:
     return manifest["sha256"]
 
 
+def likeness(spec: Images, manifest: pd.DataFrame) -> pd.Series:
+    """Clusters of images of which one may be another, saved anew or in another size, by thumbnails of 8x8 pixels.
+
+    Their contrast is brought to that of most photos: what is pale is not alike for it. Cuttings and mirror images
+    are not found.
+    """
+    thumbnails = [_thumbnail((Path(spec.path) / example).read_bytes(), example) for example in manifest.index]
+    return pd.Series(leaks.near(np.stack(thumbnails), ALIKE), manifest.index).astype(str)
+
+
 def groups(spec: Images, manifest: pd.DataFrame) -> pd.Series | None:
     """What the user's pattern finds in the file names."""
     return manifest["group"] if spec.group else None
+
+
+def audit(spec: Images, manifest: pd.DataFrame, parts: pd.Series) -> Iterator[Finding]:
+    """Classes that are told apart by the format or the size of their files."""
+    told = manifest[["format", "width", "height"]].astype({"width": float, "height": float})
+    return leaks.giveaways(told, manifest["label"], parts, spec.audit_allow, classifies=True)
 
 
 def facts(spec: Images, manifest: pd.DataFrame) -> dict[str, Any]:
@@ -260,3 +282,14 @@ def _pixels(spec: Images, facts: Mapping[str, Any], content: bytes, where: str) 
         bring: Any = {"crop": ImageOps.fit, "pad": ImageOps.pad, "stretch": Image.Image.resize}[spec.resize]
         image = bring(image, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).reshape(height, width, channels)
+
+
+def _thumbnail(content: bytes, where: str) -> Array:
+    """Float32 `[8 * 8 * 3]`, in levels of 255."""
+    from PIL import Image
+
+    image = _opened(content, where).convert("RGB").resize((8, 8), Image.Resampling.BOX)
+    levels = np.asarray(image, np.float32).ravel()
+    mean = levels.mean()
+    thumbnail: Array = mean + (levels - mean) * CONTRAST / max(levels.std(), 4)
+    return thumbnail

@@ -18,9 +18,10 @@ from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
 from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, delimited, few, read_rows
 from trainyard.params import Expectation, Series
-from trainyard.quality import baselines, splits
+from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
+from trainyard.quality.leaks import Finding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,9 +92,21 @@ def contents(spec: Series, manifest: pd.DataFrame) -> pd.Series:
     return manifest["time"].astype(str)
 
 
+def likeness(spec: Series, manifest: pd.DataFrame) -> pd.Series:
+    """The times, as above."""
+    return contents(spec, manifest)
+
+
 def groups(spec: Series, manifest: pd.DataFrame) -> pd.Series | None:
     """None: time keeps the splits apart."""
     return None
+
+
+def audit(spec: Series, manifest: pd.DataFrame, parts: pd.Series) -> Iterator[Finding]:
+    """Windows of two splits that share a time, with what they forecast, and columns that hold the target's future."""
+    yield from leaks.overlaps(pd.concat([_spans(spec, manifest[parts == name], name) for name in splits.SPLITS]))
+    furthest = spec.window + spec.horizon - 1
+    yield from leaks.futures(manifest[_columns(spec)], spec.target, furthest, spec.audit_allow)
 
 
 def facts(spec: Series, manifest: pd.DataFrame) -> dict[str, Any]:
@@ -308,6 +321,14 @@ def _starts(spec: Series, table: pd.DataFrame) -> Array:
     whole = _whole(_filled(spec, table), spec.window)
     known = _whole(table[[spec.target]].to_numpy(), spec.horizon)[spec.window :]
     return np.flatnonzero(whole[: len(known)] & known)
+
+
+def _spans(spec: Series, part: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The first and the last time of each window with what it forecasts, as `write` cuts them."""
+    starts, times = _starts(spec, part), part["time"].to_numpy()
+    last = starts + spec.window - 1
+    ends = {"first": times[starts], "last": times[last + spec.horizon]}
+    return pd.DataFrame({"split": name, **ends}, index=part.index[last])
 
 
 def _windows(examples: Examples) -> Windows:

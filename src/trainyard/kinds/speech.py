@@ -21,9 +21,10 @@ from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
 from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, delimited, few, read_rows
 from trainyard.params import Expectation, Speech
-from trainyard.quality import baselines, splits
+from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
+from trainyard.quality.leaks import Finding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,8 @@ SUFFIXES = {".wav", ".flac", ".ogg"}
 FORMATS = {"WAV", "WAVEX", "FLAC", "OGG"}
 MOST_CHANNELS = 32
 MOST_RATE = 192_000
+ALIKE = 0.05
+"""Standard deviations by which the sound of the same recording differs: with noise 25 dB below it by half of that."""
 SILENCE = -60
 """Decibels below full scale: a recording that is nowhere louder holds no speech."""
 QUIET = 1e-4
@@ -105,10 +108,11 @@ def expectations(spec: Speech, manifest: pd.DataFrame) -> list[Expectation]:
 
 
 def split(spec: Speech, manifest: pd.DataFrame, seed: int) -> pd.Series:
-    """Speakers, and recordings that are equal, stay together; training hears each letter."""
+    """Speakers, or else recordings that are equal or nearly so, stay together; training hears each letter."""
     same_for_all = pd.Series("recordings", index=manifest.index, name="stratum")
     given = manifest[spec.split.given] if spec.split.given else None
-    together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
+    together, shares = groups(spec, manifest), spec.split
+    same = likeness(spec, manifest) if together is None else contents(spec, manifest)
     parts = splits.draw(same_for_all, together, same, shares.validation, shares.test, given, seed, spec.path)
     taught = set("".join(manifest["transcript"][parts == splits.TRAIN]))
     for said, row in zip(manifest["transcript"], manifest["row"], strict=True):
@@ -124,9 +128,25 @@ def contents(spec: Speech, manifest: pd.DataFrame) -> pd.Series:
     return manifest["sha256"]
 
 
+def likeness(spec: Speech, manifest: pd.DataFrame) -> pd.Series:
+    """Clusters of recordings of which one may be another, louder or with some noise.
+
+    Compared is where in time and frequency the sound is: 16 parts of the recording, 12 bands. Cuttings and recordings
+    that are played faster are not found.
+    """
+    paths = (Path(spec.path) / example for example in manifest.index)
+    prints = [_print(_decoded(spec, path.read_bytes(), str(path))) for path in paths]
+    return pd.Series(leaks.near(np.stack(prints), ALIKE), manifest.index).astype(str)
+
+
 def groups(spec: Speech, manifest: pd.DataFrame) -> pd.Series | None:
     """The speakers, where a column says who speaks."""
     return manifest[spec.group] if spec.group else None
+
+
+def audit(spec: Speech, manifest: pd.DataFrame, parts: pd.Series) -> Iterator[Finding]:
+    """Nothing that other kinds do not have."""
+    return iter(())
 
 
 def facts(spec: Speech, manifest: pd.DataFrame) -> dict[str, Any]:
@@ -375,3 +395,14 @@ def _decoded(spec: Speech, content: bytes, where: str) -> Array:
         common = np.gcd(rate, spec.rate)
         mixed = resample_poly(mixed, spec.rate // common, rate // common)
     return mixed.astype(np.float32)
+
+
+def _print(clip: Array) -> Array:
+    """Logarithm of the power in 16 parts of the recording and 12 bands, mean 0, variance 1: float64 `[16 * 12]`."""
+    window = max(len(clip) // 16, 64)
+    clip = np.pad(clip, (0, max(16 * window - len(clip), 0)))
+    starts = np.linspace(0, len(clip) - window, 16).astype(int)
+    power = np.stack([np.square(np.abs(np.fft.rfft(clip[i : i + window] * np.hanning(window)))) for i in starts])
+    bands = np.stack([band.sum(axis=1) for band in np.array_split(power[:, 1:], 12, axis=1)], axis=1)
+    level: Array = np.log(bands / max(bands.max(), 1e-12) + 0.01)
+    return (level - level.mean()).ravel() / max(level.std(), 0.1)

@@ -26,9 +26,10 @@ from trainyard.kinds import (
     read_rows,
 )
 from trainyard.params import Expectation, Tables
-from trainyard.quality import baselines, splits
+from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
+from trainyard.quality.leaks import Finding
 from trainyard.quality.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def manifest(spec: Tables) -> pd.DataFrame:
     path = Path(spec.path)
     cells = delimited.read(path, spec.delimiter, spec.names)
     single = [column for column in (spec.target, spec.group, spec.split.given) if column is not None]
-    named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore]
+    named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore, *spec.audit_allow]
     delimited.require(path, cells, named, spec.delimiter)
     hint = "mend it, list it under `missing`, or name the column under `categorical` or `ignore`"
     hints = {spec.target: f"mend it: objective {spec.objective} takes numbers"}
@@ -77,11 +78,12 @@ def expectations(spec: Tables, manifest: pd.DataFrame) -> list[Expectation]:
 
 
 def split(spec: Tables, manifest: pd.DataFrame, seed: int) -> pd.Series:
-    """Stratified by class; groups, and rows that are equal, stay together."""
+    """Stratified by class; groups, or else rows that are equal or nearly so, stay together."""
     classifies = OBJECTIVES[spec.objective].classifies
     strata = manifest[spec.target] if classifies else pd.Series("all rows", index=manifest.index, name="stratum")
     given = manifest[spec.split.given] if spec.split.given else None
-    together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
+    together, shares = groups(spec, manifest), spec.split
+    same = likeness(spec, manifest) if together is None else contents(spec, manifest)
     return splits.draw(strata, together, same, shares.validation, shares.test, given, seed, spec.path)
 
 
@@ -94,9 +96,23 @@ def contents(spec: Tables, manifest: pd.DataFrame) -> pd.Series:
     )
 
 
+def likeness(spec: Tables, manifest: pd.DataFrame) -> pd.Series:
+    """Clusters of rows that are nearly the same; those of the same contents where more may be alike by chance."""
+    features = manifest[_features(spec, manifest)]
+    clusters = leaks.rows_alike(features)
+    return contents(spec, manifest) if clusters is None else pd.Series(clusters, manifest.index).astype(str)
+
+
 def groups(spec: Tables, manifest: pd.DataFrame) -> pd.Series | None:
     """The column that the user names."""
     return manifest[spec.group] if spec.group else None
+
+
+def audit(spec: Tables, manifest: pd.DataFrame, parts: pd.Series) -> Iterator[Finding]:
+    """Columns that alone give the target away."""
+    columns = manifest[_features(spec, manifest)]
+    classifies = OBJECTIVES[spec.objective].classifies
+    return leaks.giveaways(columns, manifest[spec.target], parts, spec.audit_allow, classifies=classifies)
 
 
 def facts(spec: Tables, manifest: pd.DataFrame) -> dict[str, Any]:

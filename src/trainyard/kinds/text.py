@@ -32,6 +32,7 @@ from trainyard.params import Expectation, Text
 from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
+from trainyard.quality.leaks import Finding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,11 +104,17 @@ def expectations(spec: Text, manifest: pd.DataFrame) -> list[Expectation]:
 def split(spec: Text, manifest: pd.DataFrame, seed: int) -> pd.Series:
     """Stratified by class; groups stay together, or without them texts that are alike."""
     given = manifest[spec.split.given] if spec.split.given else None
-    together, same, shares = groups(spec, manifest), contents(spec, manifest), spec.split
+    together, shares = groups(spec, manifest), spec.split
+    same = likeness(spec, manifest) if together is None else contents(spec, manifest)
     return splits.draw(manifest[spec.target], together, same, shares.validation, shares.test, given, seed, spec.path)
 
 
 def contents(spec: Text, manifest: pd.DataFrame) -> pd.Series:
+    """The letters and digits of each."""
+    return manifest[spec.text].map(leaks.letters)
+
+
+def likeness(spec: Text, manifest: pd.DataFrame) -> pd.Series:
     """Clusters of texts that are alike."""
     return pd.Series(leaks.alike(manifest[spec.text].tolist(), spec.similar), index=manifest.index).astype(str)
 
@@ -115,6 +122,11 @@ def contents(spec: Text, manifest: pd.DataFrame) -> pd.Series:
 def groups(spec: Text, manifest: pd.DataFrame) -> pd.Series | None:
     """The column that the user names."""
     return manifest[spec.group] if spec.group else None
+
+
+def audit(spec: Text, manifest: pd.DataFrame, parts: pd.Series) -> Iterator[Finding]:
+    """Nothing that other kinds do not have."""
+    return iter(())
 
 
 def facts(spec: Text, manifest: pd.DataFrame) -> dict[str, Any]:

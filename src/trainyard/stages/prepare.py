@@ -1,8 +1,8 @@
-"""Stage `prepare`: read the validated data, split it, look for leaks, and write what training reads.
+"""Stage `prepare`: read the validated data, split it, audit the split, and write what training reads.
 
 In:   the data, reports/data/DATASET
-Out:  build/DATASET/{train,validation,test}, build/DATASET/facts.json
-Exit: 2 bad data or params, or the same example in two splits
+Out:  build/DATASET/{train,validation,test}, build/DATASET/facts.json, reports/audits/DATASET.json
+Exit: 2 bad data or params, or an audit that found the same example in two splits, or the answer in a column
 """
 
 import logging
@@ -25,15 +25,16 @@ def prepare(name: str, params: Params) -> None:
     manifest = kind.manifest(spec)
     splits = kind.split(spec, manifest, params.seed)
 
-    found = list(leaks.audit(splits, kind.contents(spec, manifest), kind.groups(spec, manifest)))
-    for leak in found[:20]:
-        log.warning("%s: %s", spec.path, leak)
-    if found and spec.audit == "refuse":
-        raise BadInput(
-            f"{spec.path}: {len(found)} leak(s) between splits; first: {found[0]} (mend the data, or say `audit: warn`)"
-        )
+    found = kinds.audit(spec, manifest, splits)
+    for finding in found[:20]:
+        log.warning("%s: %s", spec.path, finding)
+    grave = [finding for finding in found if finding.grave]
+    if grave and spec.audit == "refuse":
+        told = f"{len(grave)} finding(s) of the audit; first: {grave[0].told}"
+        raise BadInput(f"{spec.path}: {told} ({leaks.REMEDIES[grave[0].check]}; or say `audit: warn`)")
 
     with files.replacing_folder(Path("build") / name) as folder:
         kinds.write_prepared(spec, manifest, splits, folder)
+    files.write_json(Path("reports/audits") / f"{name}.json", leaks.told(found))
     counts = splits.value_counts()
     log.info("%s: %s", name, ", ".join(f"{counts[split]} {split}" for split in ("train", "validation", "test")))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trainyard import kinds
-from trainyard.params import Dataset, Series, Tables
+from trainyard.params import Dataset, Series, Tables, Text
 from trainyard.quality.objectives import OBJECTIVES
 from trainyard.validation import checks
 
@@ -93,7 +93,8 @@ def _remarks(spec: Dataset, manifest: pd.DataFrame, labels: list[list[Any]]) -> 
 
 def _same(spec: Dataset, manifest: pd.DataFrame) -> Iterator[str]:
     """Examples that are there more than once, texts that are much alike among them, and whether their answers agree."""
-    contents = kinds.of(spec).contents(spec, manifest)
+    kind = kinds.of(spec)
+    contents = (kind.likeness if isinstance(spec, Text) else kind.contents)(spec, manifest)
     repeated = int(contents.duplicated().sum())
     if not repeated:
         return
