@@ -109,16 +109,18 @@ def near(points: NDArray[Any], radius: float) -> NDArray[Any]:
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import KDTree
 
-    distinct, place = np.unique(np.asarray(points, np.float64), axis=0, return_inverse=True)
-    distinct -= distinct.mean(axis=0)
+    points = np.ascontiguousarray(points, np.float64) + 0.0  # which makes a zero of a negative one
+    row = np.dtype((np.void, points.shape[1] * points.itemsize))
+    _, first, place = np.unique(points.view(row).ravel(), return_index=True, return_inverse=True)
+    distinct = points[first] - points.mean(axis=0)
     distance = radius * math.sqrt(distinct.shape[1])
-    directions = np.linalg.eigh(distinct.T @ distinct)[1][:, -16:]
+    directions = np.linalg.eigh(distinct.T @ distinct)[1][:, -6:]
     pairs = KDTree(distinct @ directions).query_pairs(distance * (1 + 1e-9), output_type="ndarray")
     parts = np.array_split(pairs, len(pairs) // 2**16 + 1)
     close = [part[((distinct[part[:, 0]] - distinct[part[:, 1]]) ** 2).sum(axis=1) <= distance**2] for part in parts]
     one, other = np.concatenate(close).T
     graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(distinct), len(distinct)))
-    clusters: NDArray[Any] = connected_components(graph, directed=False)[1][place.ravel()]
+    clusters: NDArray[Any] = connected_components(graph, directed=False)[1][place]
     return clusters
 
 
@@ -216,7 +218,8 @@ def giveaways(
     """Columns that alone tell the answer: `columns`, numbers with NaN or texts, `labels` and `splits` a row an example.
 
     Such a one has a value of its own for each class, or a small decision tree answers by it (nearly) all training rows
-    and all other rows right, and by none of the others. Right is the mean recall of the classes, or R2.
+    and all other rows right, and by none of the others. Right is the mean recall of the classes, or R2 of the labels'
+    ranks, which their tails do not sway.
     """
     scores = {}
     if len(columns) >= FEWEST and labels.nunique() > 1:
@@ -229,7 +232,7 @@ def giveaways(
         twin = classifies and columns[column].nunique() == labels.nunique() == len(
             pd.DataFrame({"value": columns[column], "label": labels}).drop_duplicates()
         )
-        if column not in allowed and (twin or best is None or others[best] < UNSURE):
+        if column not in allowed and (twin or (len(sure) == 1 if best is None else others[best] < UNSURE)):
             told = f"column `{column}` alone gives the answer away: {scores[column]:.2%} right"
             next_best = f", the next best, `{best}`, {max(others[best], 0):.2%}" if best is not None else ""
             yield Finding("giveaways", told + next_best)
@@ -242,7 +245,7 @@ def _score(values: pd.Series, labels: pd.Series, training: pd.Series, classifies
 
     numeric = pd.api.types.is_float_dtype(values)
     x = values.to_numpy(np.float32) if numeric else pd.factorize(values, sort=True)[0].astype(np.float32)
-    answers = pd.factorize(labels)[0] if classifies else labels.to_numpy(np.float64)
+    answers = pd.factorize(labels)[0] if classifies else labels.rank().to_numpy()
     parts = [np.flatnonzero(training), np.flatnonzero(~training)]
     train, others = (part[:: len(part) // MOST + 1] for part in parts)
     leaves = (2 * labels.nunique() if classifies else 64) if numeric else None
@@ -267,7 +270,8 @@ def futures(values: pd.DataFrame, target: str, furthest: int, allowed: Collectio
     known = values[target].to_numpy(np.float64)
     for column in map(str, values.columns.drop([target, *allowed], errors="ignore")):
         for lag in range(1, min(furthest, len(values) - FEWEST) + 1):
-            future, present, own = known[lag:], values[column].to_numpy(np.float64)[:-lag], known[:-lag]
+            rows = slice(0, len(values) - lag, len(values) // MOST + 1)
+            future, present, own = known[lag:][rows], values[column].to_numpy(np.float64)[rows], known[rows]
             there = ~np.isnan(future + present + own)
             if there.sum() < FEWEST:
                 continue
