@@ -252,3 +252,16 @@ def test_the_weights_of_a_backbone_are_named(project):
     files.write_json(path, {**files.read_json(path), "backbone": {"weights": "embedded"}})
     for page in pages(project):
         assert "fine-tuned from embedded weights" in page
+
+
+def test_what_the_audit_found_is_told(project):
+    checks = {"duplicates": 1, "time": 0}
+    finding = {"check": "duplicates", "told": "the same content in 2 splits: a (train), b (test)", "grave": True}
+    files.write_json(project / "reports/audits/tiles.json", {"checks": checks, "findings": [finding]})
+    files.write_json(project / "reports/audits/tide.json", {"checks": dict.fromkeys(checks, 0), "findings": []})
+    tiles, tide = results.read(params.parse(PARAMS)).groups
+    assert tiles.remarks == ["the audit found: the same content in 2 splits: a (train), b (test)"]
+    assert tide.remarks[1:] == ["the audit found nothing: no duplicates, time"]
+    assert "- tiles: the audit found: the same content" in reporting.render(
+        "report.md", report=results.read(params.parse(PARAMS))
+    )

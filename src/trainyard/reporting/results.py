@@ -103,8 +103,21 @@ class Group:
     name: str
     data: Mapping[str, Any]
     """verdict.json"""
+    audit: Mapping[str, Any]
+    """reports/audits/DATASET.json; empty where the data was not prepared yet."""
     models: Sequence[Model]
     comparisons: Sequence[str]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What validation remarked, and what the audit of the splits found."""
+        found = [f"the audit found: {finding['told']}" for finding in self.audit.get("findings", [])]
+        clean = (
+            [f"the audit found nothing: no {', '.join(sorted(self.audit['checks']))}"]
+            if self.audit and not found
+            else []
+        )
+        return [*self.data["remarks"], *found, *clean]
 
     @property
     def metric(self) -> str:
@@ -150,7 +163,10 @@ def read(params: Params) -> Report:
         verdict = Path("reports/data") / name / "verdict.json"
         models = [model for model in found.values() if model and model.metrics["dataset"] == name]
         if verdict.is_file():
-            groups.append(Group(name, files.read_json(verdict), models, list(_comparisons(name, models, params.seed))))
+            audit = Path("reports/audits") / f"{name}.json"
+            audited = files.read_json(audit) if audit.is_file() else {}
+            compared = list(_comparisons(name, models, params.seed))
+            groups.append(Group(name, files.read_json(verdict), audited, models, compared))
         else:
             absent.append(name)
     if not any(group.models for group in groups):
