@@ -242,12 +242,14 @@ def test_an_alias_that_was_moved_by_hand_stays_and_is_told(story, client, verb):
     assert entries(client, story)[-1] == ("rollback", 2, 1)
 
 
-def test_a_champion_of_before_there_was_a_ledger_can_be_gone_back_to(story, client, verb):
-    client.delete_registered_model_tag(story.name, ledger.TAG)
-    client.delete_run(ledger._run(client, story.name).info.run_id)
+def test_a_ledger_begins_with_the_champion_that_is_there(story, client, verb):
+    client.delete_tag(ledger._run(client, story.name).info.run_id, ledger.TAG)
+    client.delete_registered_model_tag(story.name, ledger.TAG)  # as before there was a ledger
     client.set_registered_model_alias(story.name, "champion", "1")
+    assert entries(client, story) == []
     assert verb("promote", "2")[0] == 0
     assert verb("rollback")[0] == 0
+    assert entries(client, story) == [("found", 1, 0), ("promote", 2, 1), ("rollback", 1, 2)]
     assert aliases(client, story)["champion"] == 1
 
 
@@ -330,7 +332,7 @@ def test_a_ledger_that_was_purged_begins_anew(story, client, verb, database):
         for table in ("params", "tags", "runs"):
             opened.execute(f"delete from {table} where run_uuid = '{run}'")  # noqa: S608  # as `mlflow gc` does
     assert verb("rollback", "1")[0] == 0
-    assert entries(client, story) == [("rollback", 1, 2)]
+    assert entries(client, story) == [("found", 2, 0), ("rollback", 1, 2)]
 
 
 def test_each_look_at_the_test_rows_is_counted(story, client, monkeypatch, caplog):

@@ -38,7 +38,7 @@ class Entry:
     """Version of the champion before; "" where there was none."""
     former_content: str
     verb: str
-    """What moved it: register, publish, promote or rollback."""
+    """What moved it: register, publish, promote or rollback; or `found`, where the ledger began with it."""
     why: str
     commit: str
     data: str

@@ -164,13 +164,19 @@ def _judge(mine: Registered, against: str, card: str, verdict: Mapping[str, Any]
 
 
 def _present(client: "MlflowClient", name: str) -> tuple[Registered | None, Sequence[Entry]]:
-    """The champion, and the ledger by which it is that; what a mover that died left undone is done first."""
+    """The champion, and the ledger by which it is that; what a mover that died left undone is done first.
+
+    A ledger begins with the champion that is there already, so that its loss will be noticed too.
+    """
     held = ledger.read(client, name)
     if held and not held[-1].moved:
         ledger.settle(client, name, held)
         held = ledger.read(client, name)
     if there := registry.with_alias(client, name, "champion"):
-        return registry.registered(there), held
+        if held:
+            return registry.registered(there), held
+        ledger.append(client, name, _entry(1, there, None, "found", "champion before the ledger began"))
+        return _present(client, name)
     if not held:
         return None, held
     last = held[-1]
@@ -199,8 +205,21 @@ def _move(
     there = registry.with_alias(client, name, "champion")
     if there and now and _key(now) == _key(mine):
         return ", as it was"
-    entry = Entry(
-        number=held[-1].number + 1 if held else 1,
+    entry = _entry(held[-1].number + 1 if held else 1, to, now, verb, why)
+    if not ledger.append(client, name, entry):
+        rival = ledger.read(client, name)[-1]
+        told = f"{name}: version {rival.version} became champion meanwhile"
+        raise GateRefused(f"{told}{_after(rival.former)}; version {mine.version} is not")
+    stands = ledger.settle(client, name, [*held, entry])
+    if stands != mine.version and ledger.read(client, name)[-1].number == entry.number:
+        raise GateRefused(f"{name}: champion was moved to version {stands or '-'} meanwhile, away from {mine.version}")
+    return _after(entry.former)
+
+
+def _entry(number: int, to: "ModelVersion", now: Registered | None, verb: str, why: str) -> Entry:
+    mine = registry.registered(to)
+    return Entry(
+        number=number,
         version=mine.version,
         content=mine.content,
         former=now.version if now else "",
@@ -212,14 +231,6 @@ def _move(
         against=mine.against,
         verdict=told_verdict(json.loads(to.tags.get("trainyard.verdict", "{}"))),
     )
-    if not ledger.append(client, name, entry):
-        rival = ledger.read(client, name)[-1]
-        told = f"{name}: version {rival.version} became champion meanwhile"
-        raise GateRefused(f"{told}{_after(rival.former)}; version {mine.version} is not")
-    stands = ledger.settle(client, name, [*held, entry])
-    if stands != mine.version and ledger.read(client, name)[-1].number == entry.number:
-        raise GateRefused(f"{name}: champion was moved to version {stands or '-'} meanwhile, away from {mine.version}")
-    return _after(entry.former)
 
 
 def _after(former: str) -> str:
