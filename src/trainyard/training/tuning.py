@@ -40,6 +40,8 @@ UNPRUNED = 5
 """Trials that come to their end before one is broken off for being worse than most."""
 DIGITS = 4
 """Significant digits of what is tried, so that it can be written down as it was trained."""
+QUIET = {"trainyard.training": logging.WARNING, "tensorflow": logging.ERROR}
+"""What of loggers is told while a trial trains."""
 
 log = logging.getLogger("trainyard.tuning")  # told while what is below trainyard.training is silent
 
@@ -248,11 +250,15 @@ def _plain(axis: Axis, value: Any) -> Any:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Trainings tell nothing of their epochs: a line a trial is enough."""
-    talking = logging.getLogger("trainyard.training")
-    before = talking.level
-    talking.setLevel(logging.WARNING)
+    """Trainings tell nothing of their epochs: a line a trial is enough.
+
+    And TensorFlow not of tracing much: each trial is another network.
+    """
+    before = {name: logging.getLogger(name).level for name in QUIET}
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
     try:
         yield
     finally:
-        talking.setLevel(before)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
