@@ -163,7 +163,7 @@ class Kind(Protocol):
     def masked(
         self, spec: Any, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int
     ) -> Iterator[Masked]:
-        """A few test examples without one part of them, part after part; together the parts are all that they are."""
+        """A few test examples without one part of them, part after part; those that have it, where not all do."""
 
     def importances(
         self, spec: Any, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame
