@@ -76,7 +76,7 @@ def main() -> None:
             for name, chosen in (("single digits", single), ("3 to 5 digits", ~single)):
                 target, heard, rows = data.test.target[chosen], answer[chosen], data.test.rows[chosen]
                 # as few as the speakers are, they are no basis for an interval: it is of takes of these speakers
-                sample = evaluation.draws(data.objective, rows.drop(columns="group"), target, asked.seed)
+                sample = evaluation.draws(data.objective, rows.drop(columns="group"), target)
                 found = intervals.of_metrics(data.objective.metrics, target, heard, sample)
                 told = ", ".join(f"{metric.replace('_', ' ')} {interval}" for metric, interval in found.items())
                 print(f"{', '.join(asked.held)}: {name} ({len(target)}), {what}: {told}")

@@ -715,6 +715,11 @@ class Evaluate(Spec):
     """Classifiers: the calibration error that the model must not surely exceed; 0.1, say. Null asks for none."""
     budget: Budget = Budget()
     """Size and time that the model must not exceed."""
+    slices: list[str] = []
+    """Columns whose values are told apart in the figures, none of which may surely be worse than the champion's:
+    `label`, `group`, or a column of a table that the model sees."""
+    slice_margin: Annotated[float, Field(ge=0)] = 0.0
+    """How much worse than the champion, in the mean per-example score, a slice may surely be."""
 
 
 class Training(Spec):

@@ -59,7 +59,7 @@ def test_masking_leaves_the_examples_as_they_are_and_is_the_same_each_time(data)
 def test_the_parts_are_drawn_in_the_same_bytes(data, tmp_path):
     kind, answer = kinds.of(data.spec), given(data, np.arange(len(data.test)))
     parts = [Part(found.part, found.places, given(data, found.places)) for found in masked(data)]
-    table = importance.table(data.objective, data.test.rows, data.test.target, answer, parts, 1)
+    table = importance.table(data.objective, data.test.rows, data.test.target, answer, parts)
     for file in ("a.png", "b.png"):
         figures.save(kind.importances(data.spec, data.test, answer, parts, table), tmp_path / file)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -166,7 +166,7 @@ def told(data, model):
     ask = (lambda raw: saved.predict(model, raw)) if isinstance(model, keras.Model) else model
     parts = [Part(found.part, found.places, ask(found.raw)) for found in masked(data)]
     answer = ask(data.test.raw)
-    return importance.table(data.objective, data.test.rows, data.test.target, answer, parts, 1)
+    return importance.table(data.objective, data.test.rows, data.test.target, answer, parts)
 
 
 def alone_matters(table, name):
@@ -215,7 +215,7 @@ def test_the_map_of_an_image_shows_where_its_answer_hangs(spotted):
     sure = np.where(target == 1, 0.9, 0.1)[:, None]
     parts = [Part(part.part, places, sure.copy()) for part in masked(spotted)]
     parts[5].answer[3] = 1 - sure[3]
-    table = importance.table(spotted.objective, test.rows, target, sure, parts, 1)
+    table = importance.table(spotted.objective, test.rows, target, sure, parts)
     mean, first, *_ = kinds.of(spotted.spec).importances(spotted.spec, test, sure, parts, table).axes
     assert first.get_title() == Path(test.rows.index[3]).name
     (shade,) = first.collections

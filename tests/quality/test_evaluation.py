@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from trainyard.quality import evaluation, intervals
 from trainyard.quality.baselines import Baseline
@@ -14,23 +15,21 @@ CLASSICAL = Baseline("logistic regression", np.array([[0.0], [1.0], [1.0], [0.0]
 
 
 @pytest.mark.parametrize(
-    ("objective", "n", "horizon", "groups", "units"),
+    ("objective", "groups", "units", "horizon"),
     [
-        (BINARY, 6, 1, None, [1] * 6),
-        (BINARY, 6, 1, ["x", "x", "y", "z", "z", "z"], [2, 1, 3]),
-        (REGRESSION, 6, 1, None, [1] * 6),
-        (FORECAST, 12, 5, None, [5, 5, 2]),
-        (FORECAST, 27, 1, None, [3] * 9),  # the cube root of the rows
+        (BINARY, None, [0, 1, 2, 3], 0),
+        (REGRESSION, ["x", "x", "y", "x"], [0, 0, 1, 0], 0),
+        (FORECAST, None, [0, 1, 2, 3], 5),
     ],
 )
-def test_examples_that_hang_together_are_drawn_together(objective, n, horizon, groups, units):
-    rows = pd.DataFrame({"label": ["a"] * n} | ({"group": groups} if groups else {}))
-    sample = evaluation.draws(objective, rows, np.zeros((n, horizon)), 1)
-    assert [len(unit) for unit in sample.units] == units
+def test_examples_that_hang_together_are_drawn_together(objective, groups, units, horizon):
+    rows = ROWS.assign(**({"group": groups} if groups else {}))
+    sample = evaluation.draws(objective, rows, np.zeros((4, 5)))
+    assert (sample.units.tolist(), sample.horizon) == (units, horizon)
 
 
 def test_metrics_hold_model_baselines_and_paired_differences():
-    sample = intervals.draws(4, 1)
+    sample = intervals.draws(4)
     found = evaluation.metrics(BINARY, TARGET, ANSWER, NAIVE, CLASSICAL, sample)
     assert list(found) == [
         "objective", "examples", "test", "naive", "better_than_naive", "classical", "better_than_classical",
@@ -62,9 +61,32 @@ def test_metrics_hold_model_baselines_and_paired_differences():
 def test_a_metric_of_a_baseline_that_is_not_defined_is_null():
     target = np.ones((3, 1))
     baseline = Baseline("mean", np.ones((3, 1)))
-    found = evaluation.metrics(REGRESSION, target, target, baseline, baseline, intervals.draws(3, 1))
+    found = evaluation.metrics(REGRESSION, target, target, baseline, baseline, intervals.draws(3))
     assert found["naive"] == {"name": "mean", "mae": 0, "rmse": 0, "r2": None}
     assert found["test"]["r2"] == {"value": None, "low": None, "high": None}
+
+
+def test_slices_hold_the_main_metric_of_their_examples():
+    target, answer = np.tile(TARGET, 6), np.tile(ANSWER, (6, 1))
+    columns = pd.DataFrame({"site": ["south"] * 12 + ["north"] * 8 + ["west"] * 4, "label": list("abba") * 6})
+    found = evaluation.slices(BINARY, columns, target, answer, intervals.draws(24))
+    assert {column: list(values) for column, values in found.items()} == {
+        "site": ["north", "south", "west"],
+        "label": ["a", "b"],
+    }
+    north = stats.binomtest(6, 8).proportion_ci(method="wilson")
+    assert found["site"]["north"] == {
+        "examples": 8, "value": 0.75, "low": round(north.low, 6), "high": round(north.high, 6),
+    }  # fmt: skip
+    assert found["site"]["west"] == {"examples": 4, "value": 0.75, "low": None, "high": None}
+    assert [found["label"][name]["value"] for name in "ab"] == [1, 0.5]
+
+
+def test_slices_keep_groups_together():
+    columns = pd.DataFrame({"site": ["a"] * 12 + ["b"] * 12})
+    sample = intervals.draws(24, pd.Series(np.arange(24) // 3))
+    found = evaluation.slices(BINARY, columns, np.tile(TARGET, 6), np.tile(ANSWER, (6, 1)), sample)
+    assert found["site"]["a"] == {"examples": 12, "value": 0.75, "low": None, "high": None}  # four groups
 
 
 def test_scores_hold_a_row_an_example():

@@ -7,7 +7,7 @@ from trainyard.quality.gate import Check, Verdict
 from trainyard.quality.objectives import BINARY, REGRESSION
 
 N = 100
-SAMPLE = intervals.draws(N, 1)
+SAMPLE = intervals.draws(N)
 HALF = np.tile([0.0, 1.0], N // 2)
 NOISE = np.random.default_rng(0).normal(0, 0.1, N)
 
@@ -69,7 +69,10 @@ def test_a_challenger_must_surely_be_better_by_more_than_the_margin(difference, 
     check = gate.better_than_champion(HALF + difference, HALF, margin, SAMPLE)
     assert (check.name, check.passed) == ("better than the champion", passed)
     assert check.reason.startswith("on the same 100 rows the mean score differs by ")
-    assert check.reason.endswith(f"; its lower end {'is' if passed else 'is not'} above {margin:.4g}")
+    more = f" by more than {margin:.4g}" if margin else ""
+    end = f"surely better{more}" if passed else f"not surely better{more}, so the champion stays"
+    end = end if difference.any() else "a tie, so the champion stays"
+    assert check.reason.endswith(f": {end}")
 
 
 def test_the_first_model_has_no_champion_to_beat():
@@ -83,6 +86,83 @@ def test_paired_scores_find_a_difference_that_separate_intervals_hide():
     one, two = (intervals.of_mean(scores, SAMPLE) for scores in (base + 0.05 + NOISE, base))
     assert check.passed
     assert one.low < two.high
+
+
+RIGHT = np.array([1.0] * 80 + [0.0] * 20)
+BETTER = np.array([1.0] * 90 + [0.0] * 10)
+
+
+@pytest.mark.parametrize(
+    ("scores", "margin", "passed", "reason"),
+    [
+        (
+            BETTER,
+            0.0,
+            True,
+            (
+                "on the same 100 rows the mean score differs by 0.1 [0.03425, 0.1618]; McNemar's exact test, p = 0.00098: "
+                "surely better"
+            ),
+        ),
+        (
+            BETTER,
+            0.05,
+            False,
+            (
+                "on the same 100 rows the mean score differs by 0.1 [0.03425, 0.1618]; McNemar's exact test, p = 0.00098: "
+                "not surely better by more than 0.05, so the champion stays"
+            ),
+        ),
+        (
+            RIGHT,
+            0.0,
+            False,
+            (
+                "on the same 100 rows the mean score differs by 0 [-0.02717, 0.02717]; McNemar's exact test, p = 1: "
+                "a tie, so the champion stays"
+            ),
+        ),
+    ],
+    ids=["better", "not by the margin", "tie"],
+)
+def test_the_reason_says_test_interval_p_and_decision(scores, margin, passed, reason):
+    check = gate.better_than_champion(scores, RIGHT, margin, SAMPLE)
+    assert (check.passed, check.reason) == (passed, reason)
+
+
+def test_a_worse_model_is_refused():
+    assert not gate.better_than_champion(RIGHT, BETTER, 0.0, SAMPLE).passed
+
+
+SITES = pd.DataFrame({"site": ["north"] * 20 + ["south"] * 76 + ["west"] * 4})
+
+
+@pytest.mark.parametrize(
+    ("worse", "margin", "passed"),
+    [(0, 0.0, True), (1, 0.0, True), (10, 0.0, False), (10, 0.2, False), (10, 0.6, True)],
+    ids=["none", "by chance", "surely", "by more than is allowed", "by no more than is allowed"],
+)
+def test_a_model_that_is_better_on_average_may_be_surely_worse_on_no_slice(worse, margin, passed):
+    champion = np.concatenate([np.ones(20), np.zeros(80)])
+    scores = np.concatenate([np.zeros(worse), np.ones(20 - worse), np.ones(76), np.zeros(4)])
+    assert gate.better_than_champion(scores, champion, 0.0, SAMPLE).passed
+    check = gate.no_slice_worse(scores, champion, SITES, margin, SAMPLE)
+    assert (check.name, check.passed) == ("no slice is worse than the champion", passed)
+    if passed:
+        assert check.reason == "of 3 none is surely worse" + (f" by more than {margin}" if margin else "")
+    else:
+        assert check.reason.startswith("`north` of `site` differs by -0.5 [")
+        assert check.reason.endswith("] on 20 rows")
+
+
+def test_a_slice_of_a_few_rows_refuses_nothing():
+    champion = np.concatenate([np.zeros(96), np.ones(4)])
+    assert gate.no_slice_worse(1 - champion, champion, SITES, 0.0, SAMPLE).passed
+
+
+def test_slices_of_the_first_model_are_not_compared():
+    check = gate.no_slice_worse(RIGHT, None, SITES, 0.0, SAMPLE)
+    assert (check.passed, check.reason) == (True, "there is no champion")
 
 
 @pytest.mark.parametrize(("passed", "verdict"), [([True, True], True), ([True, False], False), ([], True)])
@@ -103,7 +183,7 @@ def overconfident(times, n=500):
     target = (rng.random(n) < 1 / (1 + np.exp(-logits))).astype(int)
     answer = 1 / (1 + np.exp(-times * logits[:, None]))
     error = {"calibration_error": BINARY.metrics["calibration_error"]}
-    return intervals.of_metrics(error, target, answer, intervals.draws(n, 1))["calibration_error"]
+    return intervals.of_metrics(error, target, answer, intervals.draws(n))["calibration_error"]
 
 
 @pytest.mark.parametrize(("times", "passed"), [(1.0, True), (8.0, False)], ids=["calibrated", "overconfident"])
@@ -119,7 +199,7 @@ def test_a_calibrated_model_is_not_refused_because_its_groups_are_few():
     rng = np.random.default_rng(3)
     probability = 1 / (1 + np.exp(-np.repeat(rng.normal(0, 1.5, 100), 5)))
     target = (np.repeat(rng.random(100), 5) < probability).astype(int)
-    sample = intervals.draws(500, 1, pd.Series(np.repeat(np.arange(100), 5)))
+    sample = intervals.draws(500, pd.Series(np.repeat(np.arange(100), 5)))
     error = {"calibration_error": BINARY.metrics["calibration_error"]}
     found = intervals.of_metrics(error, target, probability[:, None], sample)["calibration_error"]
     assert found.low > 0.1

@@ -19,8 +19,8 @@ def wrong_on(places):
     return answer
 
 
-def told(parts, rows=ROWS, answer=RIGHT, seed=1):
-    return importance.table(OBJECTIVES["binary"], rows, TARGET, answer, parts, seed)
+def told(parts, rows=ROWS, answer=RIGHT):
+    return importance.table(OBJECTIVES["binary"], rows, TARGET, answer, parts)
 
 
 def test_the_part_without_which_most_is_lost_comes_first():
@@ -39,7 +39,7 @@ def test_the_interval_is_that_of_the_paired_differences():
     drop = told([Part("part", ALL, after)], answer=before).loc["part"]
     lost = np.isin(ALL, ALL[40:44]) * 1.0
     assert drop[["drop", "low", "high"]].tolist() == pytest.approx(
-        [*vars(intervals.of_mean(lost, intervals.draws(N, 1))).values()], abs=1e-6
+        [*vars(intervals.of_mean(lost, intervals.draws(N))).values()], abs=1e-6
     )
     assert drop["high"] - drop["low"] < 0.12  # that of two independent shares of a half is 0.3
 
@@ -76,5 +76,5 @@ def test_without_parts_the_table_is_empty():
 def test_errors_are_lost_in_the_target_s_units():
     target = np.zeros((N, 2))
     parts = [Part("lag 1", ALL, target + 3)]
-    table = importance.table(OBJECTIVES["forecast"], ROWS, target, target + 1, parts, 1)
+    table = importance.table(OBJECTIVES["forecast"], ROWS, target, target + 1, parts)
     assert table.loc["lag 1", ["drop", "low", "high"]].tolist() == [2, 2, 2]

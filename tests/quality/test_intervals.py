@@ -1,154 +1,299 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
-from trainyard.quality import intervals
-from trainyard.quality.intervals import DRAWS, Interval
+from trainyard.quality import intervals, metrics
+from trainyard.quality.intervals import Interval
+from trainyard.quality.objectives import BINARY, FORECAST, MULTICLASS, REGRESSION, TRANSCRIPTION
 
 
 def groups_of(sizes):
     return pd.Series([f"g{group}" for group, size in enumerate(sizes) for _ in range(size)])
 
 
-# === Draws ===
-
-
-@given(st.integers(1, 60), st.integers(1, 9), st.booleans(), st.integers(0, 5))
-def test_the_units_hold_every_example_once(n, block, grouped, seed):
-    groups = pd.Series(np.random.default_rng(seed).integers(0, 5, n).astype(str)) if grouped else None
-    units = intervals.draws(n, seed, groups, block).units
-    assert sorted(np.concatenate(units)) == list(range(n))
+# === How examples were drawn ===
 
 
 @pytest.mark.parametrize(
-    ("groups", "block", "units"),
+    ("groups", "horizon", "units", "count", "stretch", "freedom"),
     [
-        (None, 1, [[0], [1], [2], [3], [4]]),
-        (None, 2, [[0, 1], [2, 3], [4]]),
-        (None, 9, [[0, 1, 2, 3, 4]]),
-        (["a", "b", "a", "", "b"], 1, [[0, 2], [1, 4], [3]]),
-        (["a", "b", "a", "", "b"], 3, [[0, 2], [1, 4], [3]]),  # groups go before blocks
+        (None, 0, [0, 1, 2, 3, 4, 5], 6, 1, 5),
+        (["a", "b", "a", "", "b", "c"], 0, [0, 1, 0, 2, 1, 3], 4, 1, 3),
+        (None, 1, [0, 1, 2, 3, 4, 5], 6, 2, 1),
+        (None, 3, [0, 1, 2, 3, 4, 5], 6, 3, 1),
     ],
 )
-def test_units_are_examples_or_blocks_or_groups(groups, block, units):
-    found = intervals.draws(5, 1, None if groups is None else pd.Series(groups), block).units
-    assert [unit.tolist() for unit in found] == units
+def test_examples_were_drawn_one_by_one_or_in_groups_or_in_time(groups, horizon, units, count, stretch, freedom):
+    found = intervals.draws(6, None if groups is None else pd.Series(groups), horizon)
+    assert found.units.tolist() == units
+    assert (found.count, found.stretch, found.freedom) == (count, stretch, freedom)
+    assert found.independent == (groups is None and not horizon)
 
 
-@pytest.mark.parametrize("sizes", [[1] * 6, [3, 1, 2, 1, 2]])
-def test_a_draw_takes_as_many_units_as_there_are_and_each_wholly(sizes):
-    groups = groups_of(sizes)
-    sample = intervals.draws(len(groups), 1, groups)
-    drawn = list(sample)
-    assert len(drawn) == DRAWS
-    for picks in drawn[:50]:
-        times = np.bincount(picks, minlength=len(groups))
-        assert (pd.Series(times).groupby(groups).nunique() == 1).all()
-        assert pd.Series(times).groupby(groups).first().sum() == len(sizes)
+def test_a_part_of_the_examples_keeps_its_groups():
+    found = intervals.draws(5, pd.Series(["a", "b", "b", "c", "c"])).of(np.array([False, True, True, False, True]))
+    assert found.units.tolist() == [0, 0, 1]
 
 
-def test_draws_depend_on_the_seed_alone():
-    first, again, other = (list(intervals.draws(20, seed)) for seed in (1, 1, 2))
-    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
-    assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+def test_as_many_waves_as_the_literature_asks_for():
+    assert intervals.draws(1000, horizon=1).freedom == round(0.4 * 1000 ** (2 / 3))  # Lazarus et al., 2018
 
 
-# === Intervals ===
+# === Against other libraries ===
+
+
+@given(st.integers(5, 300), st.data())
+def test_plain_shares_are_wilsons_of_scipy_and_statsmodels(n, data):
+    said, target = (np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))) for _ in range(2))
+    found = intervals.of_metrics(BINARY.metrics, target, said[:, None] * 1.0, intervals.draws(n))
+    right, both = int(np.sum(said == target)), int(np.sum(said & target))
+    for name, hits, size in [("accuracy", right, n), ("precision", both, said.sum()), ("recall", both, target.sum())]:
+        interval = found[name]
+        if size < intervals.LEAST_UNITS:
+            assert np.isnan([interval.low, interval.high]).all()
+            continue
+        theirs = stats.binomtest(hits, int(size)).proportion_ci(method="wilson")
+        assert (interval.low, interval.high) == pytest.approx(tuple(theirs), abs=1e-9)
+        assert (interval.low, interval.high) == pytest.approx(proportion_confint(hits, size, method="wilson"), abs=1e-9)
 
 
 @settings(max_examples=20)
-@given(st.lists(st.floats(-100, 100), min_size=5, max_size=40), st.integers(0, 5))
-def test_an_interval_of_a_mean_holds_the_mean_of_its_draws(values, seed):
-    values = np.array(values)
-    sample = intervals.draws(len(values), seed)
+@given(st.lists(st.floats(-100, 100), min_size=5, max_size=40))
+def test_a_mean_of_examples_drawn_by_themselves_has_the_interval_and_p_of_student(values):
+    values = np.array(values) + np.linspace(0.1, 0.2, len(values))  # no plain rights and wrongs
+    found, theirs = intervals.of_mean(values, intervals.draws(len(values))), stats.ttest_1samp(values, 0)
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()), rel=1e-9, abs=1e-9)
+    ours = intervals.above_zero(values, intervals.draws(len(values)))
+    assert ours == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue, abs=1e-9)
+
+
+def test_a_mean_of_equal_groups_is_that_of_their_means():
+    values = np.random.default_rng(0).normal(size=60) + np.repeat(np.arange(15), 4)
+    sample = intervals.draws(60, groups_of([4] * 15))
+    theirs = stats.ttest_1samp(values.reshape(15, 4).mean(axis=1), 0)
     found = intervals.of_mean(values, sample)
-    drawn = [values[picks].mean() for picks in sample]
-    assert found.value == pytest.approx(values.mean())
-    assert found.low - 1e-9 <= np.mean(drawn) <= found.high + 1e-9
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()), abs=1e-9)
 
 
-def test_an_interval_is_that_of_scipy_but_for_chance():
-    values = np.random.default_rng(0).gamma(2, size=200)
-    found = intervals.of_mean(values, intervals.draws(200, 1))
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2))
-    width = theirs.confidence_interval.high - theirs.confidence_interval.low
-    assert found.low == pytest.approx(theirs.confidence_interval.low, abs=0.06 * width)
-    assert found.high == pytest.approx(theirs.confidence_interval.high, abs=0.06 * width)
+def test_a_mean_of_unequal_groups_is_nearly_that_of_a_regression_with_clusters():
+    import statsmodels.api as sm
 
-
-def test_an_interval_by_group_is_wider_where_a_group_says_the_same():
     rng = np.random.default_rng(0)
-    groups = groups_of([5] * 30)
-    values = np.repeat(rng.normal(size=30), 5) + rng.normal(0, 0.1, 150)
-    single, grouped = (intervals.of_mean(values, intervals.draws(150, 1, by)) for by in (None, groups))
-    # 30 independent values, not 150: wider by the root of 5
-    assert (grouped.high - grouped.low) / (single.high - single.low) == pytest.approx(5**0.5, rel=0.15)
+    groups = groups_of(rng.integers(2, 9, 40))
+    codes = pd.factorize(groups)[0]
+    values = rng.normal(size=40)[codes] + rng.normal(size=len(codes))
+    fit = sm.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
+    found = intervals.of_mean(values, intervals.draws(len(values), groups))
+    assert (found.low, found.high) == pytest.approx(tuple(fit.conf_int()[0]), abs=0.03)
 
 
-def test_an_interval_by_block_is_wider_where_neighbours_say_the_same():
-    steps = np.random.default_rng(0).normal(size=400)
-    values = np.convolve(steps, np.ones(8), "valid")
-    single, blocks = (intervals.of_mean(values, intervals.draws(len(values), 1, block=by)) for by in (1, 16))
-    assert (blocks.high - blocks.low) / (single.high - single.low) > 1.8
+def test_the_pseudo_values_of_a_metric_in_groups_are_those_of_its_mean():
+    rng = np.random.default_rng(1)
+    target, answer, groups = rng.normal(size=(80, 1)), rng.normal(size=(80, 1)), groups_of([3, 5] * 10)
+    sample, errors = intervals.draws(80, groups), np.abs(target - answer)[:, 0]
+    pseudo = intervals._pseudo(metrics.mae, metrics.mae(target, answer), target, answer, sample)
+    assert pseudo == pytest.approx(intervals._of_means(errors, sample), abs=1e-9)
 
 
-def coverage(draw, by_group, times=200):
-    """Share of the times that the interval of a mean holds the true one, 0."""
-    groups = groups_of([4] * 15)
-    inside = 0
+def test_the_standard_error_in_time_is_that_of_its_cosines():
+    values, n = np.random.default_rng(0).normal(size=50), 50
+    sample = intervals.draws(n, horizon=2)
+    steps, b = np.arange(n) + 0.5, sample.freedom
+    waves = [np.sqrt(2 / n) * np.sum(values * np.cos(np.pi * j * steps / n)) for j in range(1, b + 1)]
+    expected = np.sqrt(np.mean(np.square(waves)) / n)
+    found = intervals.of_mean(values, sample)
+    assert (found.high - found.value) / stats.t.ppf(0.975, b) == pytest.approx(expected, abs=1e-9)
+
+
+# === Coverage ===
+
+
+def sigmoid(values):
+    return 1 / (1 + np.exp(-values))
+
+
+def tumours(rng, n=114, apart=2.5):
+    target = (rng.random(n) < 0.37).astype(int)
+    return target, sigmoid(apart * (rng.normal(size=n) + (target - 0.5) * apart))[:, None]
+
+
+def digits(rng, n=360, classes=10, apart=4.0):
+    target = rng.integers(0, classes, n)
+    logits = rng.normal(size=(n, classes))
+    logits[np.arange(n), target] += apart
+    odds = np.exp(apart * logits)
+    return target, odds / odds.sum(axis=1, keepdims=True)
+
+
+def phrases(rng, n=400):
+    return digits(rng, n, 12, 2.5)
+
+
+def prices(rng, n=120):
+    target = rng.normal(size=(n, 1))
+    return target, target + 0.5 * rng.gamma(2, size=(n, 1)) * rng.choice([-1, 1], (n, 1))
+
+
+def pictograms(rng, n=195):
+    """39 glyphs, each harder or easier than others, five times."""
+    target = np.repeat(rng.integers(0, 3, n // 5), 5)
+    logits = rng.normal(size=(n, 3)) + np.repeat(rng.normal(size=(n // 5, 3)), 5, axis=0)
+    logits[np.arange(n), target] += 1.5
+    odds = np.exp(logits)
+    return target, odds / odds.sum(axis=1, keepdims=True)
+
+
+def spoken(rng, n=176):
+    """11 voices, each harder or easier to hear, 16 recordings of one word to three."""
+    said = rng.integers(1, 4, n)
+    wrong = rng.random(n) < np.repeat(rng.beta(2, 20, n // 16), 16)
+    target = np.array([" ".join(["one"] * count) for count in said], object)
+    return target, np.where(wrong, [" ".join(["one"] * (count - 1) + ["two"]) for count in said], target)
+
+
+def climate(rng, n=117, horizon=6, memory=0.7):
+    """Forecasts made month after month: the windows overlap, and the error of a month is in six of them."""
+    shocks = rng.normal(size=n + horizon)
+    errors = np.zeros((n, horizon))
+    for step in range(horizon):
+        for back in range(step + 1):
+            errors[:, step] += memory**back * shocks[step - back : step - back + n]
+    return np.zeros_like(errors), errors
+
+
+def coverage(draw, objective, names, groups=None, horizon=0, times=1000, whole=100_000):
+    """Share of the times that each metric's interval holds its value of a very large test split."""
+    chosen = {name: objective.metrics[name] for name in names}
+    many = draw(np.random.default_rng(0), whole)
+    truth = {name: metric(*many) for name, metric in chosen.items()}
+    inside = dict.fromkeys(chosen, 0)
     for seed in range(times):
-        values = draw(np.random.default_rng(seed))
-        found = intervals.of_mean(values, intervals.draws(len(values), seed, groups if by_group else None))
-        inside += found.low <= 0 <= found.high
-    return inside / times
+        target, answer = draw(np.random.default_rng(seed + 1))
+        found = intervals.of_metrics(chosen, target, answer, intervals.draws(len(target), groups, horizon))
+        for name, interval in found.items():
+            inside[name] += interval.low <= truth[name] <= interval.high
+    return {name: count / times for name, count in inside.items()}
 
 
-def independent(rng):
-    return rng.normal(size=60)
+CASES = {
+    "tumours": (tumours, BINARY, ["accuracy", "auc", "precision", "recall", "f1", "log_loss", "brier"], None, 0),
+    "digits": (digits, MULTICLASS, ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"], None, 0),
+    "phrases": (phrases, MULTICLASS, ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"], None, 0),
+    "prices": (prices, REGRESSION, ["mae", "rmse", "r2"], None, 0),
+    "pictograms": (
+        pictograms, MULTICLASS, ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"], groups_of([5] * 39), 0,
+    ),
+    "spoken": (spoken, TRANSCRIPTION, ["word_error"], groups_of([16] * 11), 0),
+    "climate": (climate, FORECAST, ["mae", "rmse"], None, 6),
+}  # fmt: skip
 
 
-def in_groups(rng):
-    return np.repeat(rng.normal(size=15), 4) + rng.normal(0, 0.3, 60)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_intervals_of_metrics_hold_the_truth_as_often_as_they_say(case):
+    draw, objective, names, groups, horizon = CASES[case]
+    for name, share in coverage(draw, objective, names, groups, horizon).items():
+        assert 0.93 <= share <= 0.97, f"{name}: {share}"
 
 
 @pytest.mark.parametrize(
-    ("draw", "by_group", "least", "most"),
-    [
-        (independent, False, 0.92, 0.98),
-        (in_groups, True, 0.89, 0.97),  # percentile intervals of 15 units are a little short
-        (in_groups, False, 0.5, 0.75),  # what is claimed where groups are not respected
-    ],
-    ids=["independent", "groups", "groups not respected"],
+    ("case", "name"), [("tumours", "accuracy"), ("tumours", "f1"), ("pictograms", "accuracy"), ("climate", "mae")]
 )
-def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch, draw, by_group, least, most):
-    monkeypatch.setattr(intervals, "DRAWS", 300)
-    assert least <= coverage(draw, by_group) <= most
+def test_intervals_hold_the_truth_about_as_often_as_they_say(case, name):
+    draw, objective, _, groups, horizon = CASES[case]
+    assert 0.92 <= coverage(draw, objective, [name], groups, horizon, times=300, whole=20_000)[name] <= 0.98
 
 
-def test_metrics_are_drawn_together_with_their_targets():
-    target, answer = np.arange(50.0), np.arange(50.0) + 3
-    found = intervals.of_metrics({"error": lambda t, a: float((a - t).mean())}, target, answer, intervals.draws(50, 1))
-    assert found == {"error": Interval(3.0, 3.0, 3.0)}
+def test_what_is_claimed_where_groups_or_time_are_not_respected():
+    assert coverage(pictograms, MULTICLASS, ["accuracy"], times=200, whole=20_000)["accuracy"] < 0.9
+    assert coverage(climate, FORECAST, ["mae"], times=200, whole=20_000)["mae"] < 0.8
 
 
-def test_draws_in_which_a_metric_is_not_defined_are_left_out():
-    def share(target, answer):
-        return float(answer[target == 1].mean()) if (target == 1).any() else float("nan")
+def differences(kind, rng):
+    """Paired scores of two models that are equally good."""
+    if kind == "classes":
+        return rng.choice([-1.0, 0, 1], 114, p=[0.05, 0.9, 0.05]), intervals.draws(114)
+    if kind == "groups":
+        harder = rng.normal(size=(2, 39)).repeat(5, axis=1) + rng.normal(size=(2, 195))
+        return (harder[0] < 1) * 1.0 - (harder[1] < 1), intervals.draws(195, groups_of([5] * 39))
+    one, two = (np.abs(climate(rng)[1]).mean(axis=1) for _ in range(2))
+    return one - two, intervals.draws(117, horizon=6)
 
-    target, answer = np.array([1, 0, 0, 0, 0]), np.array([0.5, 9, 9, 9, 9])
-    sample = intervals.draws(5, 1)
-    undefined = sum(not (target[picks] == 1).any() for picks in sample)
-    assert 200 < undefined < 450  # (4/5) ** 5 of 1,000
-    assert intervals.of_metrics({"m": share}, target, answer, sample)["m"] == Interval(0.5, 0.5, 0.5)
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "most"), [("classes", 0.99), ("groups", 0.97), ("forecasts", 0.97)])
+def test_intervals_of_paired_differences_hold_the_truth(kind, most):
+    inside = 0
+    for seed in range(1000):
+        found = intervals.of_mean(*differences(kind, np.random.default_rng(seed)))
+        inside += found.low <= 0 <= found.high
+    assert 0.93 <= inside / 1000 <= most  # a dozen rights and wrongs cannot be had in finer steps
+
+
+# === Where there is little to say ===
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 8])
+@pytest.mark.parametrize("groups", [None, 1, 4, 6], ids=str)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("answers", ["right", "wrong", "one class", "drawn"])
+def test_odd_test_splits_give_a_sensible_interval_or_none(case, answers, n, groups):
+    draw, objective, *_, horizon = CASES[case]
+    target, answer = (values[:n] for values in draw(np.random.default_rng(0)))
+    if answers == "one class":
+        target = np.repeat(target[:1], n, axis=0)
+    elif answers != "drawn":
+        truth = np.eye(12)[target, : max(2, answer.shape[1])] if objective.classifies else target
+        truth = truth[:, 1:] if objective is BINARY else truth
+        wrong = {BINARY: lambda: 1 - truth, MULTICLASS: lambda: np.roll(truth, 1, axis=1)}
+        wrong |= {TRANSCRIPTION: lambda: np.full(n, "", object)}
+        answer = truth if answers == "right" else wrong.get(objective, lambda: truth + 9.0)()
+    sample = intervals.draws(n, None if groups is None else pd.Series(np.arange(n) % groups), horizon)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = intervals.of_metrics(objective.metrics, target, answer, sample)
+        score = intervals.of_mean(objective.score(target, answer), sample)
+        assert 0 <= intervals.above_zero(objective.score(target, answer), sample) <= 1
+    for interval in [*found.values(), score]:
+        assert np.isnan(interval.low) == np.isnan(interval.high)
+        assert np.isnan(interval.low) or interval.low <= interval.value + 1e-9
+        assert np.isnan(interval.high) or interval.value - 1e-9 <= interval.high
+    for name in {"accuracy", "f1", "auc", "macro_f1", "balanced_accuracy", "word_error"} & set(found):
+        low, high = found[name].low, found[name].high
+        assert not low < 0, name
+        assert not high > 1 + (name == "word_error"), name
+
+
+def test_all_right_is_not_surely_all_right():
+    target = np.arange(40) % 2
+    for groups, least in [(None, 0.91), (groups_of([4] * 10), 0.66)]:
+        sample = intervals.draws(40, groups)
+        for interval in intervals.of_metrics(BINARY.metrics, target, target[:, None] * 1.0, sample).values():
+            if interval.value == 1:
+                assert interval.high == 1
+                assert 0.6 < interval.low < 0.98
+        assert intervals.of_metrics(BINARY.metrics, target, target[:, None] * 1.0, sample)[
+            "accuracy"
+        ].low == pytest.approx(least, abs=0.01)
 
 
 def test_a_metric_that_is_nowhere_defined_is_null():
-    found = intervals.of_metrics({"m": lambda t, a: float("nan")}, np.zeros(3), np.zeros(3), intervals.draws(3, 1))
+    found = intervals.of_metrics({"m": lambda t, a: float("nan")}, np.zeros(9), np.zeros(9), intervals.draws(9))
     assert found["m"].as_dict() == {"value": None, "low": None, "high": None}
+
+
+def test_a_metric_that_one_example_decides_has_no_interval():
+    def share(target, answer):
+        return float(answer[target == 1].mean()) if (target == 1).any() else float("nan")
+
+    found = intervals.of_metrics({"m": share}, np.array([1, 0, 0, 0, 0]), np.full(5, 0.5), intervals.draws(5))["m"]
+    assert found.as_dict() == {"value": 0.5, "low": None, "high": None}
 
 
 def test_an_interval_is_told_short():
@@ -156,10 +301,9 @@ def test_an_interval_is_told_short():
     assert Interval(0.123456789, -1.0, 2.0).as_dict() == {"value": 0.123457, "low": -1.0, "high": 2.0}
 
 
-@pytest.mark.parametrize(("n", "block", "known"), [(8, 12, False), (8, 2, False), (10, 2, True), (4, 1, False)])
-def test_of_too_few_units_nothing_is_said(n, block, known):
-    """One block drawn a thousand times is the same each time: an interval without width, which would be sure of all."""
-    sample = intervals.draws(n, 1, block=block)
+@pytest.mark.parametrize(("n", "horizon", "known"), [(8, 12, False), (8, 2, False), (10, 2, True), (4, 0, False)])
+def test_of_too_few_units_nothing_is_said(n, horizon, known):
+    sample = intervals.draws(n, horizon=horizon)
     values = np.arange(n, dtype=float)
     for found in (
         intervals.of_mean(values, sample),
@@ -169,3 +313,12 @@ def test_of_too_few_units_nothing_is_said(n, block, known):
         assert np.isnan(found.low) != known
         assert np.isnan(found.high) != known
         assert ("too few" in str(found)) != known
+
+
+def test_of_many_examples_several_are_left_out_at_once():
+    target, answer = digits(np.random.default_rng(0), 5000)
+    found = intervals.of_metrics(MULTICLASS.metrics, target, answer, intervals.draws(5000))
+    assert len(intervals._pseudo(metrics.log_loss, 0.0, target, answer, intervals.draws(5000))) == intervals.MOST_PARTS
+    wilson = found["accuracy"]  # of each example; balanced accuracy is nearly the same figure, of parts
+    assert found["balanced_accuracy"].low == pytest.approx(wilson.low, abs=0.002)
+    assert found["balanced_accuracy"].high == pytest.approx(wilson.high, abs=0.002)

@@ -47,7 +47,7 @@ def told(folder, kind, objective):
 
     data = prepared(folder, kind, objective)
     naive, classical = kinds.of(data.spec).compared(data.spec, data)
-    sample = evaluation.draws(data.objective, data.test.rows, data.test.target, 1)
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
     metrics = evaluation.metrics(data.objective, data.test.target, classical.answer, naive, classical, sample)
     more = {"model": "m", "parameters": 1234, "sha256": "0" * 64, "temperature": None}
     about = {**package.about(block(FAMILIES[kind]), data), **more}

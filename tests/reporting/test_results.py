@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from trainyard import figures, files, params
+from trainyard import figures, files, params, reporting
 from trainyard.errors import BadInput
 from trainyard.reporting import results
 from trainyard.stages.report import report
@@ -202,14 +202,29 @@ def test_groups_are_drawn_together(project):
     assert low < other_low
 
 
+def test_slices_are_told_where_params_name_some(project):
+    assert not any("<th>Slice</th>" in page or "| slice |" in page for page in pages(project))
+    path = project / "reports/models/cnn/metrics.json"
+    slices = {"label": {"a|b": {"examples": 1234, "value": 0.75, "low": 0.5, "high": 0.875}}}
+    slices["label"]["<few>"] = {"examples": 4, "value": 0.5, "low": None, "high": None}
+    files.write_json(path, {**files.read_json(path), "slices": slices})
+    html, markdown = pages(project)
+    assert "<td>label: a|b</td>" in html
+    assert "label: &lt;few&gt;" in html
+    for page in (html, markdown):
+        assert "1,234" in page
+        assert "0.750" in page
+
+
 def test_a_smaller_error_is_told_as_less(project):
     blocks = json.loads(json.dumps(PARAMS))
     blocks["train"]["mlp"] = {"family": "mlp", "dataset": "tide"}
     blocks["evaluate"]["mlp"] = {"dataset": "tide"}
     loaded = params.parse(blocks)
-    write_model(project, loaded, "mlp", right=10)
+    write_model(project, loaded, "rnn", right=ROWS)
+    write_model(project, loaded, "mlp", right=0)
     (sentence,) = results.read(loaded).groups[1].comparisons
-    assert sentence.startswith("On `tide`, `rnn` (mae 0.250) is ahead of `mlp` (mae 0.833): 0.583 [")
+    assert sentence.startswith("On `tide`, `rnn` (mae 0.000) is ahead of `mlp` (mae 1.000): 1.000 [")
     assert sentence.endswith("less on the same 60 test examples; `rnn` wins here.")
 
 

@@ -60,6 +60,8 @@ class Project:
     margin: float = 0.0
     asked: dict[str, object] = field(default_factory=dict)
     """More of the block in `evaluate`."""
+    slices: list[str] = field(default_factory=list)
+    slice_margin: float = 0.0
 
     def __post_init__(self):
         self.name = f"m-{self.dataset}"
@@ -75,7 +77,14 @@ class Project:
                 },
                 "train": {self.name: model},
                 "evaluate": {
-                    self.name: {"dataset": self.dataset, "floor": self.floor, "margin": self.margin, **self.asked}
+                    self.name: {
+                        "dataset": self.dataset,
+                        "floor": self.floor,
+                        "margin": self.margin,
+                        "slices": self.slices,
+                        "slice_margin": self.slice_margin,
+                        **self.asked,
+                    }
                 },
             }
         )
@@ -132,12 +141,15 @@ class Project:
             files.write_json(folder / "model.json", about)
 
     def evaluate(self, wrong, naive_wrong=20):
-        """The model errs on the first `wrong` of 40 test examples, the naive baseline on the first `naive_wrong`."""
+        """The model errs on the first `wrong` of 40 test examples, the naive baseline on the first `naive_wrong`.
+
+        Of class names instead: on the first so many of each class.
+        """
         rows = self.data.test.rows
         place = np.arange(len(rows))
-        scores = rows.assign(
-            score=(place >= wrong) * 1.0, naive_score=(place >= naive_wrong) * 1.0, classical_score=1.0
-        )
+        errs = place < wrong if isinstance(wrong, int) else rows.groupby("label").cumcount() < rows["label"].map(wrong)
+        wrong = int(errs.sum())
+        scores = rows.assign(score=~errs * 1.0, naive_score=(place >= naive_wrong) * 1.0, classical_score=1.0)
         probability = np.where(scores["score"] == (self.data.test.target == 1), 0.9, 0.1)
         scores = scores.assign(p_no=1 - probability, p_yes=probability)
         interval = {"value": 1 - wrong / len(rows), "low": 0.0, "high": 1.0}

@@ -61,7 +61,7 @@ def write_shapes():
     draw = np.random.default_rng(0)
     for name in ("disc", "square"):
         Path("shapes", name).mkdir(parents=True)
-        for i in range(20):
+        for i in range(60):
             Image.fromarray(draw.integers(0, 256, (8, 8), np.uint8)).save(f"shapes/{name}/{i}.png")
 
 
@@ -131,7 +131,7 @@ def train(dataset, loaded, weight_seed=0):
         else {}
     )
     naive = Baseline("always wrong", wrong.get(data.objective.name, data.test.target + 1e6))
-    sample = evaluation.draws(data.objective, data.test.rows, data.test.target, 1)
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
     metrics = evaluation.metrics(data.objective, data.test.target, answer, naive, naive, sample)
     scores = evaluation.scores(data.objective, data.classes, data.test.rows, data.test.target, answer, naive, naive)
     report = Path("reports/models") / name

@@ -90,6 +90,24 @@ def test_a_margin_asks_for_more(project, client):
     assert aliases(client, project) == {"challenger": 2, "champion": 2}
 
 
+def test_a_model_that_is_better_on_average_and_surely_worse_on_a_slice_is_refused(project, client):
+    project.slices = ["label"]
+    project.train("first")
+    project.evaluate({"no": 20, "yes": 0}, naive_wrong=40)
+    verdict = project.register()
+    assert outcome(verdict) == ("champion", [])
+    assert verdict["checks"][-1]["reason"] == "there is no champion"
+    project.train("better on average")
+    project.evaluate({"no": 0, "yes": 8}, naive_wrong=40)
+    assert outcome(project.register()) == ("challenger", ["no slice is worse than the champion"])
+    project.slice_margin = 0.7
+    assert outcome(project.register()) == ("champion", [])
+    project.slices = ["lable"]
+    with pytest.raises(BadInput, match=r"slices: .* have no column `lable`; did you mean `label`\?"):
+        project.register()
+    assert aliases(client, project) == {"challenger": 2, "champion": 2}
+
+
 @pytest.mark.parametrize(
     ("wrong", "naive_wrong", "failed"),
     [(8, 20, ["floor accuracy"]), (2, 2, ["better than naive"]), (8, 8, ["floor accuracy", "better than naive"])],
@@ -178,7 +196,7 @@ def test_an_alias_that_somebody_else_moves_meanwhile_is_noticed(project, client,
     from mlflow import MlflowClient
 
     project.train("first")
-    project.evaluate(wrong=4)
+    project.evaluate(wrong=8)
     project.register()
     project.train("second")
     project.evaluate(wrong=0)
@@ -197,10 +215,10 @@ def test_an_alias_that_somebody_else_moves_meanwhile_is_noticed(project, client,
 def test_a_champion_that_came_meanwhile_is_not_overthrown_unasked(project, client):
     """Two challengers beat the same champion: the later one was never compared with the earlier."""
     project.train("first")
-    project.evaluate(wrong=8)
+    project.evaluate(wrong=16)
     beaten = tracking.champion(project.name) or project.register()["content"]
     project.train("second")
-    project.evaluate(wrong=4)
+    project.evaluate(wrong=8)
     project.register()
     project.train("third")
     project.evaluate(wrong=0)

@@ -32,6 +32,10 @@ FEW, FEW_BYTES = 256, 2**26
 """Examples, and bytes of their raw values, that are asked again without each part of them."""
 
 
+MOST_SLICES = 50
+"""Values of a column that are told apart: of more none has the examples to say something."""
+
+
 @dataclass(frozen=True)
 class Examples:
     """One prepared split."""
@@ -235,6 +239,22 @@ def class_names(where: str, labels: pd.Series, objective: str, positive: str | N
 def read_rows(folder: Path) -> pd.DataFrame:
     """The examples' rows of the manifest, as text, indexed by `example`."""
     return pd.read_csv(folder / "rows.csv", index_col="example", dtype=str, keep_default_na=False)
+
+
+def told_apart(data: Prepared, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of the test rows by which figures are sliced, as text. Raises BadInput where there is no such one.
+
+    Those of the manifest that `prepare` keeps, and the inputs of tables.
+    """
+    rows, inputs = data.test.rows, {name.partition("column ")[2]: values for name, values in data.test.raw.items()}
+    known, found = {*rows, *inputs} - {""}, pd.DataFrame(index=rows.index)
+    for column in columns:
+        if column not in known:
+            raise BadInput(f"slices: the rows of `{data.name}` have no column `{column}`; {nearest(column, known)}")
+        found[column] = rows[column] if column in rows else inputs[column][:][:, 0].astype(str)
+        if (count := found[column].nunique()) > MOST_SLICES:
+            raise BadInput(f"slices: `{column}` has {count} values in the test rows; at most {MOST_SLICES} can be told")
+    return found
 
 
 def _is_number(name: str) -> bool:

@@ -1,6 +1,6 @@
 """What a model is worth: metrics with intervals, per-example scores, and the difference from the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,10 @@ from trainyard.quality.objectives import Objective
 Floats = NDArray[np.floating]
 
 
-def draws(objective: Objective, rows: pd.DataFrame, target: Array, seed: int) -> Draws:
-    """Bootstrap draws of the test rows: by group where there are groups, by blocks in time for forecasts.
-
-    A block is as long as the forecast reaches, and at least the cube root of the rows (the rate at which blocks should
-    grow; Hall, Horowitz & Jing, 1995).
-    """
-    block = max(target.shape[1], round(len(rows) ** (1 / 3))) if objective.name == "forecast" else 1
-    return intervals.draws(len(rows), seed, rows.get("group"), block)
+def draws(objective: Objective, rows: pd.DataFrame, target: Array) -> Draws:
+    """How the test rows were drawn: by group where there are groups, one after another for forecasts."""
+    horizon = target.shape[1] if objective.name == "forecast" else 0
+    return intervals.draws(len(rows), rows.get("group"), horizon)
 
 
 def metrics(
@@ -40,6 +36,25 @@ def metrics(
         difference = intervals.of_mean(score - objective.score(target, baseline.answer), sample)
         result[f"better_than_{which}"] = difference.as_dict()
     return result
+
+
+def slices(
+    objective: Objective, columns: pd.DataFrame, target: Array, answer: Floats, sample: Draws
+) -> dict[str, dict[str, Any]]:
+    """As it stands in metrics.json: the main metric of the examples that have one value of a column, for each value."""
+    main = {objective.main: objective.metrics[objective.main]}
+    found: dict[str, dict[str, Any]] = {}
+    for column, value, chosen in each_slice(columns):
+        interval = intervals.of_metrics(main, target[chosen], answer[chosen], sample.of(chosen))[objective.main]
+        found.setdefault(column, {})[value] = {"examples": int(chosen.sum()), **interval.as_dict()}
+    return found
+
+
+def each_slice(columns: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Column, value, and which of the rows have it, for each value of each column, which are text."""
+    for column in columns:
+        for value in sorted(columns[column].unique()):
+            yield str(column), value, (columns[column] == value).to_numpy()
 
 
 def scores(

@@ -29,7 +29,7 @@ class Part:
 
 
 def table(
-    objective: Objective, rows: pd.DataFrame, target: Array, answer: Array, parts: Iterable[Part], seed: int
+    objective: Objective, rows: pd.DataFrame, target: Array, answer: Array, parts: Iterable[Part]
 ) -> pd.DataFrame:
     """As it stands in importance.csv: a row a part, that without which most is lost first.
 
@@ -41,7 +41,7 @@ def table(
     for part in parts:
         asked, known = rows.iloc[part.places], target[part.places]
         lost = objective.score(known, answer[part.places]) - objective.score(known, part.answer)
-        drop = intervals.of_mean(lost, evaluation.draws(objective, asked, known, seed))
+        drop = intervals.of_mean(lost, evaluation.draws(objective, asked, known))
         found[part.name] = {"drop": drop.value, "low": drop.low, "high": drop.high, "examples": len(asked)}
     told = pd.DataFrame.from_dict(found, orient="index", columns=["drop", "low", "high", "examples"])
     return told.rename_axis("part").round(6).sort_values("drop", ascending=False, kind="stable")

@@ -1,24 +1,36 @@
-"""How far a figure can be trusted: percentile bootstrap intervals (Efron & Tibshirani, 1993).
+"""How far a figure can be trusted: 95% intervals, whose coverage the tests simulate at the sizes of the shipped data.
 
-Examples that hang together are drawn together: whole groups where the data has groups (a patient, a glyph), blocks of
-neighbours in time for series (Kunsch, 1989). Draws depend on the seed alone.
+What a metric owes to each example, or to each group of them, is told by leaving that one out: the pseudo-values of the
+jackknife (Tukey, 1958), whose mean the metric is, or nearly so. How far that mean can be trusted depends on how they
+were drawn:
+
+- One by one: Wilson's interval (1927) for shares; for one of no plain count, such as F1, Wilson's of as many examples
+  as its standard error speaks of. Errors and losses are skewed: Hall's transformation (1992) of Student's t. (Of the
+  log loss of 114 examples it holds the truth 93 to 96 times in 100; bootstrap-t does 90 to 95 times, BCa 75 to 92.)
+- In groups: the same of the groups' pseudo-values, with a degree of freedom less than there are groups.
+- One after another in time: Student's t, with the standard error that the slowest waves show, as neighbours that say
+  the same hide in the fast ones (equal-weighted cosines; Müller, 2007; Lazarus, Lewis, Stock & Watson, 2018).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from trainyard.arrays import Array
+from trainyard.quality.metrics import SHARES, SIZES
 
 Floats = NDArray[np.floating]
+Metric = Callable[[Array, Floats], float]
 
-DRAWS = 1000
 LEVEL = 0.95
 LEAST_UNITS = 5
-"""Of fewer examples, groups or blocks the bootstrap says nothing: their intervals are not defined."""
+"""Of fewer examples, groups or stretches of time nothing is known: their intervals are not defined."""
+MOST_PARTS = 1000
+"""Of more examples or groups several are left out at once: a metric need not be computed more often."""
 
 
 @dataclass(frozen=True)
@@ -41,56 +53,145 @@ class Interval:
 
 @dataclass(frozen=True)
 class Draws:
-    """Bootstrap draws of n examples, the same for every metric and model that is compared on them."""
+    """How n examples were drawn from all that there could have been: one by one, in groups, or one after another."""
 
-    units: tuple[NDArray[np.intp], ...]
-    """Examples that are drawn together."""
-    seed: int
+    units: NDArray[np.intp]
+    """The number of what each example was drawn with, `[n]`: its own, or its group's."""
+    horizon: int = 0
+    """Steps that each example looks ahead; 0 where examples do not follow each other in time."""
 
-    def __iter__(self) -> Iterator[NDArray[np.intp]]:
-        """Gives `DRAWS` arrays of indices into the examples; none where there are fewer than `LEAST_UNITS` units."""
-        if len(self.units) < LEAST_UNITS:
-            return
-        rng = np.random.default_rng(self.seed)
-        single = all(len(unit) == 1 for unit in self.units)
-        flat = np.concatenate(self.units)
-        for _ in range(DRAWS):
-            picks = rng.integers(0, len(self.units), len(self.units))
-            yield flat[picks] if single else np.concatenate([self.units[pick] for pick in picks])
+    @cached_property
+    def count(self) -> int:
+        """How many units there are."""
+        return int(self.units.max(initial=-1)) + 1
+
+    @property
+    def independent(self) -> bool:
+        """True where each example was drawn by itself."""
+        return not self.horizon and self.count == len(self.units)
+
+    @property
+    def stretch(self) -> int:
+        """Over how many units neighbours hang together: as far as a forecast reaches, at least the cube root of all."""
+        return max(self.horizon, round(self.count ** (1 / 3))) if self.horizon else 1
+
+    @property
+    def enough(self) -> bool:
+        """True where there is something to say."""
+        return self.count // self.stretch >= LEAST_UNITS
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of Student's t: one less than the units, or the number of waves."""
+        return max(1, round(0.4 * self.count / self.stretch)) if self.horizon else self.count - 1
+
+    def of(self, chosen: NDArray[np.bool_]) -> "Draws":
+        """How the chosen examples alone were drawn."""
+        return Draws(pd.factorize(self.units[chosen])[0], self.horizon)
+
+    def standard_error(self, pseudo: Floats) -> float:
+        """Standard error of the mean of pseudo-values of the units, in their order."""
+        if not self.horizon:
+            return float(pseudo.std(ddof=1) / np.sqrt(len(pseudo)))
+        from scipy.fft import dct
+
+        waves = dct(pseudo - pseudo.mean(), norm="ortho")[1 : self.freedom + 1]
+        return float(np.sqrt(np.mean(waves**2) / len(pseudo)))
 
 
-def draws(n: int, seed: int, groups: pd.Series | None = None, block: int = 1) -> Draws:
-    """Draws of n examples: one by one, by group, or by `block` neighbours."""
-    if groups is not None:
-        codes, names = pd.factorize(groups)
-        units = tuple(np.flatnonzero(codes == code) for code in range(len(names)))
-    elif block > 1:
-        units = tuple(np.arange(start, min(start + block, n)) for start in range(0, n, block))
-    else:
-        units = tuple(np.arange(n)[:, None])
-    return Draws(units, seed)
+def draws(n: int, groups: pd.Series | None = None, horizon: int = 0) -> Draws:
+    """How n examples were drawn: one by one, by group, or one after another, each looking `horizon` steps ahead."""
+    return Draws(np.arange(n) if groups is None else pd.factorize(groups)[0], horizon)
 
 
-def of_metrics(
-    metrics: Mapping[str, Callable[[Array, Floats], float]], target: Array, answer: Floats, sample: Draws
-) -> dict[str, Interval]:
-    """Each metric with its interval; draws in which one is not defined are left out of its interval."""
-    values = {name: metric(target, answer) for name, metric in metrics.items()}
-    drawn = {name: np.full(DRAWS, np.nan) for name in metrics}
-    for i, picks in enumerate(sample):
-        for name, metric in metrics.items():
-            drawn[name][i] = metric(target[picks], answer[picks])
-    return {name: _percentile(values[name], drawn[name]) for name in metrics}
+def of_metrics(metrics: Mapping[str, Metric], target: Array, answer: Floats, sample: Draws) -> dict[str, Interval]:
+    """Each metric with its interval."""
+    return {name: _of_metric(metric, target, answer, sample) for name, metric in metrics.items()}
 
 
-def of_mean(values: Floats, sample: Draws) -> Interval:
-    """The mean with its interval; with values that are differences of paired scores, the paired bootstrap."""
-    return _percentile(float(values.mean()), np.array([values[picks].mean() for picks in sample]))
+def of_mean(differences: Floats, sample: Draws) -> Interval:
+    """The mean difference of paired scores `[n]` with its interval.
 
-
-def _percentile(value: float, drawn: Floats) -> Interval:
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
+    Where each example is right or wrong by itself, Bonett & Price's (2012): Wald's with an example more for each side.
+    """
+    value = float(differences.mean())
+    if not sample.enough:
         return Interval(value, np.nan, np.nan)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
+    if sample.independent and np.isin(differences, (-1, 0, 1)).all():
+        more = np.append(differences, (-1, 1))
+        reach = _quantile() * more.std() / np.sqrt(len(more))
+        return Interval(value, max(-1.0, float(more.mean() - reach)), min(1.0, float(more.mean() + reach)))
+    reach = _quantile(sample.freedom) * sample.standard_error(_of_means(differences, sample))
+    return Interval(value, value - reach, value + reach)
+
+
+def above_zero(differences: Floats, sample: Draws) -> float:
+    """One-sided p value of a mean difference of paired scores that is not above 0, by the t of `of_mean`."""
+    from scipy.stats import t
+
+    value, error = differences.mean(), sample.standard_error(_of_means(differences, sample)) if sample.enough else 0.0
+    if error == 0:
+        return 0.0 if value > 0 and sample.enough else 1.0
+    return float(t.sf(value / error, sample.freedom))
+
+
+def _of_metric(metric: Metric, target: Array, answer: Floats, sample: Draws) -> Interval:
+    value = metric(target, answer)
+    nothing = Interval(value, np.nan, np.nan)
+    if not sample.enough or np.isnan(value):
+        return nothing
+    if sample.independent and metric in SIZES:
+        size = SIZES[metric](target, answer)
+        return _wilson(value, size, _quantile()) if size >= LEAST_UNITS else nothing
+    pseudo = _pseudo(metric, value, target, answer, sample)
+    if np.isnan(pseudo).any():
+        return nothing  # without some example the metric is not defined
+    error, quantile = sample.standard_error(pseudo), _quantile(sample.freedom)
+    if metric in SHARES and value <= 1:
+        size = min(value * (1 - value) / error**2, len(target)) if error > 0 else sample.count
+        return _wilson(value, size, quantile)
+    if sample.horizon:
+        return Interval(value, value - quantile * error, value + quantile * error)
+    return _hall(value, pseudo, error, quantile)
+
+
+def _of_means(values: Floats, sample: Draws) -> Floats:
+    """Pseudo-values of a mean, a unit each: those of examples drawn by themselves are the values."""
+    sums, sizes = np.bincount(sample.units, values), np.bincount(sample.units)
+    without = (values.sum() - sums) / (len(values) - sizes)
+    return sample.count * values.mean() - (sample.count - 1) * without
+
+
+def _pseudo(metric: Metric, value: float, target: Array, answer: Floats, sample: Draws) -> Floats:
+    """Pseudo-values of a metric, of each unit or of as many parts of neighbours as may be left out."""
+    count = min(sample.count, MOST_PARTS)
+    part = sample.units * count // sample.count
+    without = np.array([metric(target[part != left], answer[part != left]) for left in range(count)])
+    return count * value - (count - 1) * without
+
+
+def _wilson(share: float, size: float, quantile: float) -> Interval:
+    """Wilson (1927), of a share of `size` examples, which need not be a whole number."""
+    square = quantile**2 / size
+    middle, reach = share + square / 2, np.sqrt(square * (share * (1 - share) + square / 4))
+    ends = np.clip(np.array([middle - reach, middle + reach]) / (1 + square), 0, 1)
+    return Interval(share, min(share, float(ends[0])), max(share, float(ends[1])))
+
+
+def _hall(value: float, pseudo: Floats, error: float, quantile: float) -> Interval:
+    """Hall (1992): Student's t, transformed by a cubic that takes its skewness away, and back."""
+    n = len(pseudo)
+    if error <= np.finfo(float).eps * abs(value):
+        return Interval(value, value, value)
+    lean = float(np.sum((pseudo - pseudo.mean()) ** 3)) / error**3 / (n * (n - 1) * (n - 2))  # skewness by root n
+    if abs(lean) < 1e-6:
+        return Interval(value, value - quantile * error, value + quantile * error)
+    high, low = ((np.cbrt(1 + lean * (end - lean / 6)) - 1) * 3 / lean for end in (-quantile, quantile))
+    return Interval(value, float(value - error * low), float(value - error * high))
+
+
+def _quantile(freedom: int | None = None) -> float:
+    """Upper end of the middle 95% of Student's t, or of the normal distribution."""
+    from scipy.stats import norm, t  # half a second that most stages need not spend
+
+    return float(norm.ppf((1 + LEVEL) / 2) if freedom is None else t.ppf((1 + LEVEL) / 2, freedom))

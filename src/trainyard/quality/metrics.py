@@ -4,6 +4,7 @@ Definitions as in scikit-learn, which the tests compare them with; where a metri
 it is NaN.
 """
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -85,6 +86,14 @@ def auc(target: Array, answer: Floats) -> float:
     return float((ranks[target == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def auc_examples(target: Array, answer: Floats) -> float:
+    """Of how many examples a share would be as uncertain as this AUC (Newcombe, 2006, method 5); both classes occur."""
+    value, positives = auc(target, answer), int(np.sum(target == 1))
+    negatives = len(target) - positives
+    more = (positives + negatives) / 2 - 1
+    return positives * negatives / (1 + more * ((1 - value) / (2 - value) + value / (1 + value)))
+
+
 def log_loss(target: Array, answer: Floats) -> float:
     """Mean negative natural logarithm of the probability given to the right class, clipped at float32 resolution."""
     return float(-np.log(np.clip(of_target(target, answer), np.finfo(np.float32).eps, 1)).mean())
@@ -152,7 +161,7 @@ def character_error(target: Array, answer: Array) -> float:
     return errors / sum(len(said) for said in target)
 
 
-@lru_cache(maxsize=100_000)  # the bootstrap asks a thousand times for the same pairs
+@lru_cache(maxsize=100_000)  # intervals ask for the same pairs again and again
 def word_errors(said: str, heard: str) -> int:
     """Fewest words to put in, leave out or replace."""
     import jiwer
@@ -174,3 +183,15 @@ def _f1_by_class(target: Array, classes: NDArray[np.intp], count: int) -> Floats
     right = np.bincount(classes[classes == target], minlength=count)
     total = np.bincount(classes, minlength=count) + np.bincount(target.astype(np.intp), minlength=count)
     return 2 * right / np.maximum(total, 1)
+
+
+SIZES: Mapping[Callable[..., float], Callable[[Array, Floats], float]] = {
+    accuracy: lambda target, answer: len(target),
+    precision: lambda target, answer: np.sum(chosen(answer) == 1),
+    recall: lambda target, answer: np.sum(target == 1),
+    auc: auc_examples,
+}
+"""Metrics of which it is known of how many examples they are a share."""
+
+SHARES = frozenset({accuracy, precision, recall, f1, balanced_accuracy, macro_f1, auc, word_error, character_error})
+"""Metrics that are 0 at least and, but for very wrong transcripts, 1 at most, as shares are."""

@@ -81,6 +81,12 @@ class Model:
         return told
 
     @property
+    def slices(self) -> list[tuple[str, str, Mapping[str, Any]]]:
+        """Column, value and the main metric of each slice that params ask for, with the examples that it is of."""
+        told = self.metrics.get("slices", {})
+        return [(column, value, ends) for column, values in told.items() for value, ends in values.items()]
+
+    @property
     def figures(self) -> dict[Path, str]:
         """The figures that are there, with what they show."""
         folder = Path("reports/models") / self.name
@@ -165,7 +171,7 @@ def read(params: Params) -> Report:
         if verdict.is_file():
             audit = Path("reports/audits") / f"{name}.json"
             audited = files.read_json(audit) if audit.is_file() else {}
-            compared = list(_comparisons(name, models, params.seed))
+            compared = list(_comparisons(name, models))
             groups.append(Group(name, files.read_json(verdict), audited, models, compared))
         else:
             absent.append(name)
@@ -194,18 +200,18 @@ def _model(name: str, params: Params) -> Model | None:
     )
 
 
-def _comparisons(dataset: str, models: Sequence[Model], seed: int) -> Iterator[str]:
+def _comparisons(dataset: str, models: Sequence[Model]) -> Iterator[str]:
     """The model with the best mean score against each other one, on the test examples that both were asked."""
     ranked = sorted(models, key=lambda model: float(-model.scores["score"].mean()))
     for other in ranked[1:]:
         pairs = ranked[0].scores.join(other.scores["score"].rename("other"), how="inner")
         if len(pairs):
-            yield _comparison(dataset, ranked[0], other, pairs, seed)
+            yield _comparison(dataset, ranked[0], other, pairs)
 
 
-def _comparison(dataset: str, best: Model, other: Model, pairs: pd.DataFrame, seed: int) -> str:
+def _comparison(dataset: str, best: Model, other: Model, pairs: pd.DataFrame) -> str:
     targets = pairs.filter(regex=r"^(label|target)").to_numpy()
-    sample = evaluation.draws(best.objective, pairs, targets, seed)
+    sample = evaluation.draws(best.objective, pairs, targets)
     difference = intervals.of_mean((pairs["score"] - pairs["other"]).to_numpy(), sample)
     metric = best.objective.main
     first, second = (f"`{model.name}` ({metric} {figure(model.values().get('value'))})" for model in (best, other))

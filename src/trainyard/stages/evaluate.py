@@ -25,6 +25,7 @@ def evaluate(name: str, params: Params) -> None:
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     kind = kinds.of(data.spec)
     model, report = Path("models") / name, Path("reports/models") / name
+    columns = kinds.told_apart(data, params.evaluate[name].slices)
     device.start(params.training, params.seed)
     from trainyard.models import saved  # Keras, and TensorFlow below it, only once the device is chosen
 
@@ -34,10 +35,11 @@ def evaluate(name: str, params: Params) -> None:
     masked = kind.masked(data.spec, data.facts, data.train, data.test, params.seed)
     parts = [Part(without.part, without.places, saved.answers(loaded, about, without.raw)) for without in masked]
     naive, classical = kind.compared(data.spec, data)
-    sample = evaluation.draws(data.objective, data.test.rows, data.test.target, params.seed)
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
     metrics = evaluation.metrics(data.objective, data.test.target, answer, naive, classical, sample)
+    metrics["slices"] = evaluation.slices(data.objective, columns, data.test.target, answer, sample)
     scores = evaluation.scores(data.objective, data.classes, data.test.rows, data.test.target, answer, naive, classical)
-    rests = importance.table(data.objective, data.test.rows, data.test.target, answer, parts, params.seed)
+    rests = importance.table(data.objective, data.test.rows, data.test.target, answer, parts)
     history = pd.read_csv(model / "history.csv", index_col="epoch")
 
     identity = {"model": name, "dataset": spec.dataset, "sha256": about["sha256"]}

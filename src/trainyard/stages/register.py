@@ -39,7 +39,7 @@ def register(name: str, params: Params) -> None:
     reigns = champion is not None and champion.content == mine.content
     # the champion is held against whom it beat, so that a second verdict on it is the first one
     other = tracking.compared_with(mine) if reigns else champion
-    sample = evaluation.draws(data.objective, data.test.rows, data.test.target, params.seed)
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
     own = scores["score"].to_numpy()
     checks = [*gate.floors(data.objective, values, asked.floor)]
     checks.append(gate.better_than_naive(own, scores["naive_score"].to_numpy(), sample))
@@ -54,9 +54,12 @@ def register(name: str, params: Params) -> None:
         taken["milliseconds"] = saved.latency(model, about, data.test.raw)
         tracking.tag(mine, {"trainyard.milliseconds": f"{taken['milliseconds']:.3g}"})
     checks += gate.within_budget(taken, asked.budget.model_dump(exclude_none=True))
+    columns = kinds.told_apart(data, asked.slices)
     try:
         others = tracking.scores_on(other, data).to_numpy() if other else None
         checks.append(gate.better_than_champion(own, others, asked.margin, sample))
+        if asked.slices:
+            checks.append(gate.no_slice_worse(own, others, columns, asked.slice_margin, sample))
     except BadInput as error:
         told = f"the champion cannot be compared: {error} (`trainyard rollback {name} VERSION` names another)"
         checks.append(Check("better than the champion", False, told))
