@@ -73,7 +73,7 @@ FAULTS = [
     ("rest", "training: {devise: cpu}", "training.devise: unknown param `devise`; did you mean `device`?"),
     ("f", "thaw: {layer: 3}", "finetune.f.thaw.layer: unknown param `layer`; did you mean `layers`?"),
     ("f", "backbone: {widht: 1}", "finetune.f.backbone.widht: unknown param `widht`; did you mean `width`?"),
-    ("evaluate", "zzz: 3", "evaluate.m.zzz: unknown param `zzz`; valid: budget, calibration, dataset, floor, margin"),
+    ("evaluate", "slice: 3", "evaluate.m.slice: unknown param `slice`; did you mean `slices`?"),
     (
         "evaluate",
         "budget: {megabyte: 3}",

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,3 +61,27 @@ def test_what_was_not_prepared_is_told_with_what_to_do(here, refusal):
     assert refusal(lambda: kinds.open_prepared("a", spec)) == (
         "build/a/facts.json: not found (run `dvc repro`, or the stage that writes it, first)"
     )
+
+
+@pytest.fixture
+def trees():
+    rows = pd.DataFrame({"label": ["a", "b"], "group": ["x", "x"]}, index=pd.Index(["2", "3"], name="example"))
+    raw = {"column sex": np.array([["f"], [""]]), "column age/years": np.array([[1.5], [np.nan]], np.float32)}
+    examples = kinds.Examples(raw, np.array([0, 1]), rows)
+    spec = params.Tables(kind="tables", path="t.csv", target="y", objective="binary")
+    return kinds.Prepared("trees", spec, {}, examples, examples, examples, Path("build/trees"))
+
+
+def test_figures_are_told_apart_by_what_is_kept_and_by_inputs_of_tables(trees):
+    found = kinds.told_apart(trees, ["group", "sex", "age/years"])
+    assert found.to_dict("list") == {"group": ["x", "x"], "sex": ["f", ""], "age/years": ["1.5", "nan"]}
+    assert found.index.equals(trees.test.rows.index)
+    assert kinds.told_apart(trees, []).shape == (2, 0)
+
+
+def test_a_column_that_is_not_there_or_has_too_many_values_is_refused(trees, refusal, monkeypatch):
+    told = "params.yaml: slices: the test rows of `trees` have no column `lable`; did you mean `label`?"
+    assert refusal(lambda: kinds.told_apart(trees, ["lable"])) == told
+    monkeypatch.setattr(kinds, "MOST_SLICES", 1)
+    told = "params.yaml: slices: `sex` has 2 values in the test rows of `trees` (at most 1 can be told)"
+    assert refusal(lambda: kinds.told_apart(trees, ["group", "sex"])) == told

@@ -93,41 +93,19 @@ BETTER = np.array([1.0] * 90 + [0.0] * 10)
 
 
 @pytest.mark.parametrize(
-    ("scores", "margin", "passed", "reason"),
+    ("scores", "margin", "passed", "figures", "decision"),
     [
-        (
-            BETTER,
-            0.0,
-            True,
-            (
-                "on the same 100 rows the mean score differs by 0.1 [0.03425, 0.1618]; McNemar's exact test, p = 0.00098: "
-                "surely better"
-            ),
-        ),
-        (
-            BETTER,
-            0.05,
-            False,
-            (
-                "on the same 100 rows the mean score differs by 0.1 [0.03425, 0.1618]; McNemar's exact test, p = 0.00098: "
-                "not surely better by more than 0.05, so the champion stays"
-            ),
-        ),
-        (
-            RIGHT,
-            0.0,
-            False,
-            (
-                "on the same 100 rows the mean score differs by 0 [-0.02717, 0.02717]; McNemar's exact test, p = 1: "
-                "a tie, so the champion stays"
-            ),
-        ),
+        (BETTER, 0.0, True, ("0.1 [0.03425, 0.1618]", "0.00098"), "surely better"),
+        (BETTER, 0.05, False, ("0.1 [0.03425, 0.1618]", "0.00098"), "not surely better by more than 0.05"),
+        (RIGHT, 0.0, False, ("0 [-0.02717, 0.02717]", "1"), "a tie"),
     ],
     ids=["better", "not by the margin", "tie"],
 )
-def test_the_reason_says_test_interval_p_and_decision(scores, margin, passed, reason):
+def test_the_reason_says_test_interval_p_and_decision(scores, margin, passed, figures, decision):
     check = gate.better_than_champion(scores, RIGHT, margin, SAMPLE)
-    assert (check.passed, check.reason) == (passed, reason)
+    (interval, p), end = figures, "" if passed else ", so the champion stays"
+    told = f"on the same 100 rows the mean score differs by {interval}; McNemar's exact test, p = {p}: {decision}{end}"
+    assert (check.passed, check.reason) == (passed, told)
 
 
 def test_a_worse_model_is_refused():

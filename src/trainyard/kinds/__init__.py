@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trainyard import files
 from trainyard.arrays import Array, Rows, row_bytes
 from trainyard.errors import BadInput
-from trainyard.params import Dataset, Expectation, nearest
+from trainyard.params import PARAMS_FILE, Dataset, Expectation, nearest
 from trainyard.quality import leaks
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
@@ -246,14 +246,19 @@ def told_apart(data: Prepared, columns: Sequence[str]) -> pd.DataFrame:
 
     Those of the manifest that `prepare` keeps, and the inputs of tables.
     """
-    rows, inputs = data.test.rows, {name.partition("column ")[2]: values for name, values in data.test.raw.items()}
-    known, found = {*rows, *inputs} - {""}, pd.DataFrame(index=rows.index)
+    rows, found = data.test.rows, pd.DataFrame(index=data.test.rows.index)
+    inputs = {name.partition("column ")[2].replace("%2F", "/"): values for name, values in data.test.raw.items()}
+    known = {*rows, *inputs} - {""}
     for column in columns:
         if column not in known:
-            raise BadInput(f"slices: the rows of `{data.name}` have no column `{column}`; {nearest(column, known)}")
+            told = f"the test rows of `{data.name}` have no column `{column}`; {nearest(column, known)}"
+            raise BadInput(f"{PARAMS_FILE}: slices: {told}")
         found[column] = rows[column] if column in rows else inputs[column][:][:, 0].astype(str)
         if (count := found[column].nunique()) > MOST_SLICES:
-            raise BadInput(f"slices: `{column}` has {count} values in the test rows; at most {MOST_SLICES} can be told")
+            told = (
+                f"`{column}` has {count} values in the test rows of `{data.name}` (at most {MOST_SLICES} can be told)"
+            )
+            raise BadInput(f"{PARAMS_FILE}: slices: {told}")
     return found
 
 
