@@ -38,6 +38,8 @@ CONTRAST = 40
 """Standard deviation to which that of a thumbnail is brought, in levels of 255."""
 ALIKE = 3.0
 """Levels by which thumbnails of the same image differ: a photo saved as JPEG of quality 50 by about 2."""
+FEW_SEEN = 128
+"""Images that are looked at again without each patch."""
 
 
 def manifest(spec: Images) -> pd.DataFrame:
@@ -167,7 +169,7 @@ def mistakes(spec: Images, facts: Mapping[str, Any], test: Examples, answer: Arr
 
 def masked(spec: Images, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
     """Each patch of a grid with the mean of the training images in its place (Zeiler & Fergus, 2014)."""
-    places, (height, width, _) = few(test, seed), facts["shape"]
+    places, (height, width, _) = few(test, seed, FEW_SEEN), facts["shape"]
     images = test.raw["image"][places]
     mean = np.rint(train.raw["image"][few(train, seed)].mean(axis=0)).astype(np.uint8)
     for row, (top, bottom) in enumerate(pairwise(_cuts(height)), 1):
