@@ -52,6 +52,14 @@ def test_shipped_data_splits_as_ever(prepared, name):
     assert {part: len(getattr(data, part)) for part in ("train", "validation", "test")} == GOLDEN["examples"][name]
 
 
+@pytest.mark.parametrize("name", SHIPPED.datasets)
+def test_shipped_data_passes_its_audit(name):
+    spec = SHIPPED.dataset(name)
+    spec = spec.model_copy(update={"path": str(ROOT / spec.path)})
+    manifest = kinds.of(spec).manifest(spec)
+    assert kinds.audit(spec, manifest, kinds.of(spec).split(spec, manifest, SHIPPED.seed)) == []
+
+
 def test_the_lessons_network_learns_as_ever(prepared):
     """The losses of the default `mlp`, epoch by epoch; another processor may differ in the last digits."""
     import keras
