@@ -116,7 +116,7 @@ def near(points: NDArray[Any], radius: float) -> NDArray[Any]:
     distance = radius * math.sqrt(distinct.shape[1])
     directions = np.linalg.eigh(distinct.T @ distinct)[1][:, -6:]
     pairs = KDTree(distinct @ directions).query_pairs(distance * (1 + 1e-9), output_type="ndarray")
-    parts = np.array_split(pairs, len(pairs) // 2**16 + 1)
+    parts = np.array_split(pairs, pairs.shape[0] * distinct.shape[1] // 2**20 + 1)
     close = [part[((distinct[part[:, 0]] - distinct[part[:, 1]]) ** 2).sum(axis=1) <= distance**2] for part in parts]
     one, other = np.concatenate(close).T
     graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(distinct), len(distinct)))
