@@ -82,8 +82,10 @@ class Draws:
 
     @property
     def freedom(self) -> int:
-        """Degrees of freedom of Student's t: one less than the units, or the number of waves."""
-        return max(1, round(0.4 * self.count / self.stretch)) if self.horizon else self.count - 1
+        """Degrees of freedom of Student's t: one less than units; or the waves, eight horizons long at least."""
+        if not self.horizon:
+            return self.count - 1
+        return max(1, round(min(0.4 * self.count ** (2 / 3), self.count / (4 * self.horizon))))
 
     def of(self, chosen: NDArray[np.bool_]) -> "Draws":
         """How the chosen examples alone were drawn."""
@@ -150,8 +152,8 @@ def _of_metric(metric: Metric, target: Array, answer: Floats, sample: Draws) -> 
     if metric in SHARES and value <= 1:
         size = min(value * (1 - value) / error**2, len(target)) if error > 0 else sample.count
         return _wilson(value, size, quantile)
-    if sample.horizon:
-        return Interval(value, value - quantile * error, value + quantile * error)
+    if sample.horizon and value > 0:  # an error: its logarithm is less skewed
+        return Interval(value, *(float(value * np.exp(end * error / value)) for end in (-quantile, quantile)))
     return _hall(value, pseudo, error, quantile)
 
 
