@@ -209,6 +209,7 @@ def test_no_output_names_the_folder_that_it_was_made_in(line):
     assert not [file for file in written if str(line.folder).encode() in file.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_clone_that_comes_to_the_same_bits_registers_them(restored):
     clone = Line(restored.folder.parent / "clone")
     restored("git", "clone", "-q", ".", str(clone.folder))
@@ -230,6 +231,7 @@ def test_touching_a_family_reruns_its_models_alone(restored):
     assert all("@mlp" in stage or stage == "report" for stage in run)
 
 
+@pytest.mark.slow
 def test_experiments_metrics_and_plots_and_the_way_back(restored):
     restored("dvc", "exp", "run", "-q", "-S", "train.mlp.epochs=3")
     params = (restored.folder / "params.yaml").read_text()

@@ -121,6 +121,7 @@ def train(dataset, loaded, weight_seed=0):
             "params": loaded.model(name).model_dump(mode="json"),
             "backbone": None,
             "parameters": model.count_params(),
+            "temperature": None,
             "sha256": sha256,
         }
         files.write_json(folder / "model.json", about)

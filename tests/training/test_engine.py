@@ -62,6 +62,7 @@ def test_a_family_learns_on_a_gpu_what_it_learns_on_a_cpu(tmp_path, family, kind
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=0.01 if bits == "float32" else 0.05)
 
 
+@pytest.mark.slow
 def test_a_training_by_jax_goes_on_where_it_was_killed(tmp_path):
     """Dropout and a plateau are in what it goes on with."""
     knobs = {"dropout": 0.4, "epochs": 12, "best_epoch": True, "plateau": Plateau(patience=2)}
