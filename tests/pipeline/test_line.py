@@ -184,7 +184,7 @@ def test_git_sees_nothing_but_the_lock_and_figures(line):
     changed = line("git", "diff", "--cached", "--name-only", "HEAD").split()
     reports = ("metrics.json", "verdict.json", "card.md", ".gitignore")
     models = {f"reports/models/{name}/{file}" for name in MODELS for file in reports}
-    assert set(changed) <= {"dvc.lock", "reports/data/.gitignore", ".gitignore"} | models
+    assert set(changed) <= {"dvc.lock", "reports/data/.gitignore", "reports/audits/.gitignore", ".gitignore"} | models
 
 
 def test_the_lock_is_the_same_in_a_second_training(restored):
