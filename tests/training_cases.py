@@ -2,11 +2,28 @@
 
 import keras
 import numpy as np
+import pytest
 from contracts.samples import prepared
-from contracts.test_families import block
+from contracts.test_families import FAMILIES, block
 
 from trainyard import kinds, models, params
 from trainyard.training import features
+
+OBJECTIVES = {
+    "series": "forecast",
+    "tables": "binary",
+    "text": "multiclass",
+    "images": "multiclass",
+    "speech": "transcription",
+}
+"""What a training of each kind of data is asked for."""
+EACH = [
+    # one is enough while one works on the code
+    pytest.param(family, kind, marks=[] if (family, kind) == ("mlp", "tables") else [pytest.mark.slow])
+    for family, spec in FAMILIES.items()
+    for kind in spec.kinds
+]
+"""Each family with each kind of data that it learns from."""
 
 
 def started(folder, family, kind, objective, **knobs):

@@ -12,8 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contracts.test_families import FAMILIES
-from training_cases import started
+from training_cases import EACH, OBJECTIVES, started
 
 from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
 from trainyard.params import Optimizer, Plateau, Training
@@ -22,23 +21,14 @@ from trainyard.training.resume import Resume
 
 pytest.importorskip("jax")
 JAX = Training(engine="jax", device="cpu")
-OBJECTIVES = {"series": "forecast", "tables": "binary", "speech": "transcription"}
-CASES = [
-    # one is enough while one works on the code
-    pytest.param(family, kind, marks=[] if (family, kind) == ("mlp", "tables") else [pytest.mark.slow])
-    for family, spec in FAMILIES.items()
-    for kind in spec.kinds
-]
 
 
-@pytest.mark.parametrize(("family", "kind"), CASES)
+@pytest.mark.parametrize(("family", "kind"), EACH)
 def test_a_family_learns_by_jax_what_it_learns_by_tensorflow(tmp_path, family, kind):
     """But for rounding. Dropout is out of it, as each backend draws in its own way; so is Adam, which Keras on
     TensorFlow reckons otherwise for an embedding."""
     plain = {"optimizer": Optimizer(name="sgd", learning_rate=0.05)}
-    data, spec, (training, validation), core = started(
-        tmp_path, family, kind, OBJECTIVES.get(kind, "multiclass"), **plain
-    )
+    data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES[kind], **plain)
     ours, theirs, told = core(), core(), []
     expected = fit.fit(theirs, training, validation, spec, data, 7)
     learns = engine.of(JAX)
@@ -53,9 +43,9 @@ def test_a_family_learns_by_jax_what_it_learns_by_tensorflow(tmp_path, family, k
 @pytest.mark.gpu
 @pytest.mark.skipif(not entry_points(group="jax_plugins"), reason="JAX has no GPU here")
 @pytest.mark.parametrize("bits", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("family", "kind"), [case.values for case in CASES])
+@pytest.mark.parametrize(("family", "kind"), [case.values for case in EACH])
 def test_a_family_learns_on_a_gpu_what_it_learns_on_a_cpu(tmp_path, family, kind, bits):
-    data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES.get(kind, "multiclass"))
+    data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES[kind])
     expected = fit.fit(core(), training, validation, spec, data, 7)
     asked = Training(engine="jax", device="gpu", precision=bits)
     history = precision.of(asked, engine.of(asked))(core(), training, validation, spec, data, 7)
@@ -134,7 +124,7 @@ def test_the_choice_is_printed_with_its_reason(monkeypatch, caplog, asked, plugi
 LONG = """
 import sys
 from pathlib import Path
-from training_cases import started
+from training_cases import EACH, OBJECTIVES, started
 from trainyard.params import Training
 from trainyard.training import engine
 data, spec, pairs, core = started(Path(sys.argv[1]), "mlp", "tables", "binary", epochs=10**6)

@@ -3,24 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from contracts.test_families import FAMILIES
-from training_cases import started
+from training_cases import EACH, OBJECTIVES, started
 
 from trainyard.params import Training
 from trainyard.training import fit, precision
 
-OBJECTIVES = {"series": "forecast", "tables": "binary", "speech": "transcription"}
-CASES = [
-    # one is enough while one works on the code
-    pytest.param(family, kind, marks=[] if (family, kind) == ("mlp", "tables") else [pytest.mark.slow])
-    for family, spec in FAMILIES.items()
-    for kind in spec.kinds
-]
 
-
-@pytest.mark.parametrize(("family", "kind"), CASES)
+@pytest.mark.parametrize(("family", "kind"), EACH)
 def test_a_family_learns_nearly_the_same_in_half_the_bits(tmp_path, family, kind):
-    data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES.get(kind, "multiclass"))
+    data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES[kind])
     expected = fit.fit(core(), training, validation, spec, data, 7)
     seen, ours = [], core()
     before = ours.get_weights()

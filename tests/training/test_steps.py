@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from contracts.test_families import FAMILIES
-from training_cases import started
+from training_cases import OBJECTIVES, started
 
 from trainyard import arrays
 from trainyard.params import EarlyStopping, Optimizer
@@ -13,7 +13,6 @@ from trainyard.training import fit, steps
 from trainyard.training.batches import Batches
 from trainyard.training.steps import Plan
 
-OBJECTIVES = {"series": "forecast", "tables": "binary"}
 PLANS = {
     "mlp": [Plan(2, "loop")],
     "cnn": [Plan(2)],
@@ -61,7 +60,7 @@ def test_a_family_learns_what_plain_keras_learns(tmp_path, planned, family, kind
         knobs["dropout"] = 0.3
     if family == "cnn":
         knobs["augment"] = {"flip": "horizontal", "rotate": 0.1}
-    objective = OBJECTIVES.get(kind, "multiclass")
+    objective = OBJECTIVES[kind]
     data, spec, ((x, y), validation), core = started(tmp_path, family, kind, objective, **knobs)
     compiled = plan.compiled != "nothing"
 
