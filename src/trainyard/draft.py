@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from trainyard import files, kinds, params
+from trainyard import edits, files, kinds, params
 from trainyard.catalogue import DIGITS
 from trainyard.errors import BadInput
 from trainyard.kinds import delimited, images, speech
@@ -122,13 +121,13 @@ def init(path: Path, name: str | None, loaded: Params) -> None:
     with _transcribed(path) as told:
         draft = _of_folder(path) if path.is_dir() else _of_file(path)
         examples = _complete(draft, loaded.seed)
-        model = _yaml().load(f"{{{MODELS[draft.like or draft.dataset['kind']]}}}")
+        model = YAML(typ="safe", pure=True).load(f"{{{MODELS[draft.like or draft.dataset['kind']]}}}")
         model = {"family": model["family"], "dataset": name} | model | draft.model
         if (most := max(3, MOST_SEEN // examples)) < model["epochs"]:
             model["epochs"] = most
             draft.reasons.append(f"epochs {most}: {examples:,} training examples are many for two cores")
         section = "finetune" if model["family"] == "mobilenet" else "train"
-        _add(name, {"datasets": draft.dataset, section: model, "evaluate": {"dataset": name}})
+        edits.add(name, {"datasets": draft.dataset, section: model, "evaluate": {"dataset": name}})
     draft.reasons.append(f"family {model['family']}: a model that trains within minutes on two cores, to begin with")
     for reason in [*told, *draft.reasons]:
         log.info("%s: %s", name, reason)
@@ -137,7 +136,7 @@ def init(path: Path, name: str | None, loaded: Params) -> None:
 
 def _free_name(path: Path, name: str | None, loaded: Params) -> str:
     asked = name or re.sub(r"[^a-z0-9]+", "-", path.resolve().stem.lower()).strip("-")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", asked) or not isinstance(_yaml().load(asked), str):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", asked) or not isinstance(YAML(typ="safe", pure=True).load(asked), str):
         raise BadInput(f"`{asked}` is no name: small letters, digits, - and _ (name it yourself: --name NAME)")
     for section in ("datasets", "train", "finetune", "evaluate"):
         if asked in getattr(loaded, section):
@@ -679,75 +678,3 @@ def _choose_window(draft: Draft, step: str, rows: int) -> None:
         window, horizon = window // 2, max(1, horizon // 2)
         reason = "the test takes a fifth of the rows, and several windows must fit"
     draft.choose(f"window {window}, horizon {horizon}: {reason}", window=window, horizon=horizon)
-
-
-# === params.yaml ===
-
-
-def _add(name: str, blocks: dict[str, dict[str, Any]]) -> None:
-    """Add a block called `name` to each section of params.yaml; no other byte changes, and the whole is still valid.
-
-    Lines are put in, not dumped: ruamel would move the lists that are there.
-    """
-    text = PARAMS_FILE.read_bytes().decode()
-    meant = _yaml().load(text)
-    try:
-        for section, block in blocks.items():
-            text = _with_block(text, section, name, block)
-            meant[section] = (meant.get(section) or {}) | {name: block}
-        same = _yaml().load(text) == meant
-    except YAMLError:
-        same = False
-    if not same:
-        raise BadInput(f"{PARAMS_FILE}: nothing can be added to it as it is written (give each block lines of its own)")
-    params.parse(meant)
-    files.write_text(PARAMS_FILE, text)
-
-
-def _with_block(text: str, section: str, name: str, block: dict[str, Any]) -> str:
-    lines = text.splitlines(keepends=True)
-    end = "\r\n" if lines[0].endswith("\r\n") else "\n"
-    lines[-1] = lines[-1].rstrip("\r\n") + end
-    sections = [(key.value, key.start_mark.line, value) for key, value in _yaml().compose(text).value]
-    stops = [start for _, start, _ in sections[1:]] + [len(lines)]
-    place, indent = len(lines), 2
-    for (found, start, value), stop in zip(sections, stops, strict=True):
-        if found == section:
-            place = stop
-            while re.match(r"\s*$|#|\.\.\.", lines[place - 1]):  # what stands before the next section is its own
-                place -= 1
-            if value.value:
-                indent = value.value[0][0].start_mark.column
-            else:  # `finetune: {}`: what follows takes the place of the braces
-                lines[start] = re.sub(r"\s*\{\s*\}", "", lines[start], count=1)
-            break
-    else:
-        lines += [end, f"{section}:{end}"]
-        place += 2
-    lines[place:place] = [f"{' ' * indent}{line}{end}" for line in _block(name, block)]
-    return "".join(lines)
-
-
-def _block(name: str, block: dict[str, Any]) -> Iterator[str]:
-    if len(block) == 1:
-        yield f"{name}: {{{_flow(block)}}}"
-        return
-    yield f"{name}:"
-    for key, value in block.items():
-        if key == "expect":
-            yield "  expect:"
-            yield from (f"    - {{{_flow(one)}}}" for one in value)
-        else:
-            yield f"  {_flow({key: value})}"
-
-
-def _flow(block: dict[str, Any]) -> str:
-    """Keys and values on one line, as between braces."""
-    yaml, text = YAML(), io.StringIO()
-    yaml.default_flow_style, yaml.width = True, 1_000_000
-    yaml.dump(block, text)
-    return text.getvalue().strip()[1:-1]
-
-
-def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)

@@ -1,7 +1,8 @@
-"""Edits of params.yaml: other values for knobs of one block; comments stay, and no byte of other blocks changes."""
+"""Edits of params.yaml: a new block, or other values in one; comments stay, and no byte of other blocks changes."""
 
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,43 @@ def write(section: str, name: str, knobs: Mapping[str, Any], path: Path = PARAMS
     text = path.read_bytes().decode()
     meant = YAML(typ="safe").load(text)
     _turn(meant[section][name], knobs)
-    try:
+
+    def edited() -> str:
         lines, start, stop = _found(text, section, name)
         turned = _turned(lines[start:stop], name, knobs).replace("\n", "\r\n" if "\r\n" in text else "\n")
-        text = "".join([*lines[:start], turned, *lines[stop:]])
+        return "".join([*lines[:start], turned, *lines[stop:]])
+
+    told = f"{section}.{name} cannot be changed as it is written (give it lines of its own, or paste the block)"
+    _put(path, edited, meant, told)
+
+
+def add(name: str, blocks: Mapping[str, dict[str, Any]], path: Path = PARAMS_FILE) -> None:
+    """Add a block called `name` to each section of params.yaml, atomically; raises BadInput as `write` does.
+
+    Lines are put in, not dumped: ruamel would move the lists that are there.
+    """
+    text = path.read_bytes().decode()
+    meant = YAML(typ="safe").load(text)
+    for section, block in blocks.items():
+        meant[section] = (meant.get(section) or {}) | {name: block}
+
+    def edited() -> str:
+        longer = text
+        for section, block in blocks.items():
+            longer = _with_block(longer, section, name, block)
+        return longer
+
+    _put(path, edited, meant, "nothing can be added to it as it is written (give each block lines of its own)")
+
+
+def _put(path: Path, edited: Callable[[], str], meant: Any, told: str) -> None:
+    """Write the edited text, if it says what is meant and is valid."""
+    try:
+        text = edited()
         same = YAML(typ="safe").load(text) == meant
     except (YAMLError, LookupError):
         same = False
     if not same:
-        told = f"{section}.{name} cannot be changed as it is written (give it lines of its own, or paste the block)"
         raise BadInput(f"{path}: {told}")
     params.parse(meant, path)
     files.write_bytes(path, text.encode())
@@ -102,3 +131,50 @@ def _on_one_line(value: Any) -> Any:
         return value
     made.fa.set_flow_style()
     return made
+
+
+def _with_block(text: str, section: str, name: str, block: dict[str, Any]) -> str:
+    lines = text.splitlines(keepends=True)
+    end = "\r\n" if lines[0].endswith("\r\n") else "\n"
+    lines[-1] = lines[-1].rstrip("\r\n") + end
+    sections = [
+        (key.value, key.start_mark.line, value) for key, value in YAML(typ="safe", pure=True).compose(text).value
+    ]
+    stops = [start for _, start, _ in sections[1:]] + [len(lines)]
+    place, indent = len(lines), 2
+    for (found, start, value), stop in zip(sections, stops, strict=True):
+        if found == section:
+            place = stop
+            while re.match(r"\s*$|#|\.\.\.", lines[place - 1]):  # what stands before the next section is its own
+                place -= 1
+            if value.value:
+                indent = value.value[0][0].start_mark.column
+            else:  # `finetune: {}`: what follows takes the place of the braces
+                lines[start] = re.sub(r"\s*\{\s*\}", "", lines[start], count=1)
+            break
+    else:
+        lines += [end, f"{section}:{end}"]
+        place += 2
+    lines[place:place] = [f"{' ' * indent}{line}{end}" for line in _lines(name, block)]
+    return "".join(lines)
+
+
+def _lines(name: str, block: dict[str, Any]) -> Iterator[str]:
+    if len(block) == 1:
+        yield f"{name}: {{{_flow(block)}}}"
+        return
+    yield f"{name}:"
+    for key, value in block.items():
+        if key == "expect":
+            yield "  expect:"
+            yield from (f"    - {{{_flow(one)}}}" for one in value)
+        else:
+            yield f"  {_flow({key: value})}"
+
+
+def _flow(block: dict[str, Any]) -> str:
+    """Keys and values on one line, as between braces."""
+    yaml, text = YAML(), io.StringIO()
+    yaml.default_flow_style, yaml.width = True, 1_000_000
+    yaml.dump(block, text)
+    return text.getvalue().strip()[1:-1]
