@@ -196,7 +196,8 @@ def ours(work: SimpleNamespace, bits: str = "float32") -> Epoch:
     from trainyard.training import device, fit, precision
 
     shipped = Training(precision=bits)  # determinism is strict
-    device.start(shipped, SEED)
+    if os.environ.get("KERAS_BACKEND") != "jax":
+        device.start(shipped, SEED)
     spec, core = network(work)
     spec = spec.model_copy(update={"epochs": 10_000, "best_epoch": False})
     x, y = data(work)
@@ -307,9 +308,9 @@ def bound(work: SimpleNamespace) -> Epoch:
 # === Side by side ===
 
 
-def work_for_ever(name: str, way: str) -> None:
+def work_for_ever(name: str, way: str, ways: dict[str, Callable[[SimpleNamespace], Epoch]]) -> None:
     """Train an epoch for each line of standard input, which says its number."""
-    epoch: Epoch = globals()[way](WORKLOADS[name])
+    epoch = ways[way](WORKLOADS[name])
     for line in sys.stdin:
         loss, seconds = epoch(int(line))
         print(json.dumps([loss, seconds]), flush=True)
@@ -318,12 +319,11 @@ def work_for_ever(name: str, way: str) -> None:
 class Worker:
     """A process that trains an epoch when it is asked to."""
 
-    def __init__(self, name: str, way: str, weights: Path) -> None:
-        """Start it; `weights` are those that the network begins with."""
-        backend = {"KERAS_BACKEND": "jax"} if way == "jax" else {}
-        environment = {**os.environ, "WEIGHTS": str(weights), "TF_CPP_MIN_LOG_LEVEL": "3", **backend}
-        self.process = subprocess.Popen(  # noqa: S603  # this file
-            [sys.executable, __file__, "--worker", name, way],
+    def __init__(self, name: str, way: str, weights: Path, script: str, more: dict[str, str]) -> None:
+        """Start `script`; `weights` are those that the network begins with, `more` is added to the environment."""
+        environment = {**os.environ, "WEIGHTS": str(weights), "TF_CPP_MIN_LOG_LEVEL": "3", **more}
+        self.process = subprocess.Popen(  # noqa: S603  # this file, or its neighbour
+            [sys.executable, script, "--worker", name, way],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -360,7 +360,8 @@ def measure(name: str, rounds: int, folder: Path) -> tuple[dict, dict, dict, str
     """
     weights = folder / f"{name}.npz"
     np.savez(weights, *network(WORKLOADS[name])[1].get_weights())
-    workers = {way: Worker(name, way, weights) for way in WORKLOADS[name].ways}
+    jax = {"KERAS_BACKEND": "jax"}
+    workers = {way: Worker(name, way, weights, __file__, jax if way == "jax" else {}) for way in WORKLOADS[name].ways}
     first = {way: worker.epoch() for way, worker in workers.items()}
     found = {way: [] for way in workers}
     for turn in range(rounds):
@@ -443,7 +444,7 @@ def main() -> None:
     for name, work in WORKLOADS.items():
         work.name, work.rate = name, work.block.get("optimizer", {}).get("learning_rate", 0.001)
     if asked.worker:
-        work_for_ever(*asked.worker)
+        work_for_ever(*asked.worker, globals())
         return
     if unknown := set(asked.workloads) - WORKLOADS.keys():
         parser.error(f"no workload `{unknown.pop()}` (workloads: {', '.join(WORKLOADS)})")

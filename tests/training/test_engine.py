@@ -1,6 +1,7 @@
 """The engine: a core that learnt with JAX, in a process of its own, has learnt what it learns with TensorFlow."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,46 @@ def test_a_family_learns_on_a_gpu_what_it_learns_on_a_cpu(tmp_path, family, kind
     asked = Training(engine="jax", device="gpu", precision=bits)
     history = precision.of(asked, engine.of(asked))(core(), training, validation, spec, data, 7)
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=0.01 if bits == "float32" else 0.05)
+
+
+SCANNED = """
+import logging, sys
+from pathlib import Path
+import jax, numpy as np
+from trainyard.training import engine, scan
+logging.basicConfig(level="INFO")
+folder, told = Path(sys.argv[1]), []
+begin = (folder / "core.npz").read_bytes()
+def learnt():
+    (folder / "core.npz").write_bytes(begin)
+    engine._learn(folder, lambda **what: told.append(what))
+    return told[-1]["history"], [*np.load(folder / "core.npz").values()]
+history, weights = learnt()
+jax.default_backend, scan.TOGETHER = lambda: "gpu", 2
+for held in (scan.resident, lambda *arrays: False):
+    scan.resident = held
+    ours, those = learnt()
+    for row, expected in zip(ours, history, strict=True):
+        np.testing.assert_allclose([*row.values()], [*expected.values()], rtol=1e-5, atol=1e-6)
+    for one, other in zip(those, weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "kind"), [("mlp", "tables"), ("cnn", "images"), ("rnn", "series")])
+def test_many_steps_in_a_call_of_jax_are_its_single_steps(tmp_path, monkeypatch, family, kind):
+    """As on a GPU: with all rows there, and with those of the next steps alone."""
+    knobs = {"dropout": 0.3, "plateau": Plateau(patience=1)}
+    data, spec, (training, validation), core = started(tmp_path, family, kind, OBJECTIVES[kind], **knobs)
+    assert len(training[1]) % spec.batch_size, "the last batch is a smaller one"
+    monkeypatch.setattr(engine, "_taught", lambda folder, *_: shutil.copytree(folder, tmp_path / "lesson"))
+    engine.of(JAX)(core(), training, validation, spec, data, 7)
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", SCANNED, str(tmp_path / "lesson")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("2 a call, in a loop on the device") == 2
 
 
 @pytest.mark.slow

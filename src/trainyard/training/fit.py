@@ -39,6 +39,8 @@ if keras.backend.backend() == "tensorflow":
     from trainyard.training import steps
 
     REFUSALS += (tf.errors.InvalidArgumentError,)
+elif keras.backend.backend() == "jax":
+    from trainyard.training import scan
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +112,13 @@ def fit(
     batches = Batches(len(training[1]), spec.batch_size, seed, cut, on_disk)
     trained: keras.Model = core
     source: Fed | Stream = Fed(batches, *arrays)
+    compiled: bool | str = "auto"
     if keras.backend.backend() == "tensorflow":
         trained, source = steps.made(core, batches, arrays, epochs)
-    compile_core(trained, spec, data, optimizer or spec.optimizer, "auto" if trained is core else False)
+        compiled = "auto" if trained is core else False
+    elif keras.backend.backend() == "jax":
+        trained, source = scan.made(core, batches, arrays)
+    compile_core(trained, spec, data, optimizer or spec.optimizer, compiled)
 
     # two of them: what ends a training, and what is the best of it, are two questions
     counting = [keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=spec.best_epoch)]
@@ -173,13 +179,13 @@ def compile_core(
     metrics = list(dict.fromkeys([*data.objective.training_metrics, *spec.metrics]))
     try:
         loss = ctc.loss if data.objective.name == "transcription" else spec.loss or data.objective.loss
-        together = TOGETHER if keras.backend.backend() == "jax" else 1
+        one_by_one = keras.backend.backend() == "jax" and not isinstance(core, scan.Scan)
         core.compile(
             optimizer=keras_optimizer(optimizer),
             loss=loss,
             metrics=metrics,
             jit_compile=compiled,
-            steps_per_execution=together,
+            steps_per_execution=TOGETHER if one_by_one else 1,
         )
     except (TypeError, ValueError) as error:
         raise _refused(spec, error) from error
