@@ -11,7 +11,12 @@ from trainyard.params import Model
 from trainyard.quality.objectives import Objective
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import keras
+
+RECURRENT = {"SimpleRNN", "LSTM", "GRU"}
+"""Keras' names of the layers with a state."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,14 @@ class Family(Protocol):
 def family(spec: Model) -> Family:
     """The file that a model block names."""
     return cast("Family", import_module(f"trainyard.models.{spec.family}"))  # type: ignore[attr-defined]  # every one has it
+
+
+def layers(layer: "keras.Layer") -> "Iterator[keras.Layer]":
+    """A layer and all that are nested in it."""
+    yield layer
+    inner = [layer.forward_layer] if hasattr(layer, "forward_layer") else getattr(layer, "layers", [])
+    for one in inner:
+        yield from layers(one)
 
 
 def build(spec: Model, features: Features, objective: Objective, units: int) -> "keras.Model":

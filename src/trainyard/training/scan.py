@@ -1,7 +1,7 @@
 """The scan: on a GPU by JAX, many ordinary training steps in one program, as `steps` has them for TensorFlow.
 
-For small networks a GPU waits for Python most of the time. Here it is given the numbers of the examples of many
-batches; each turn of a loop on it gathers its batch and makes Keras' own `train_step` of it.
+For dense layers a GPU waits for Python most of the time. Here it is given the numbers of the examples of many batches;
+each turn of a loop on it gathers its batch and makes Keras' own `train_step` of it.
 """
 
 import logging
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
+from trainyard import models
 from trainyard.arrays import Array, resident, row_bytes
 from trainyard.training.batches import Batches, Fed
 
@@ -27,10 +28,11 @@ def made(core: keras.Model, batches: Batches, arrays: tuple[Any, ...]) -> tuple[
     """The model to fit in place of `core`, which has the same layers, and what it is fed of `arrays` `[count, ...]`."""
     most = TOGETHER if resident(*arrays) else MOST_BYTES // (row_bytes(*arrays) * batches.size)
     most = min(most, TOGETHER, batches.count // batches.size)
+    names = {type(layer).__name__ for layer in models.layers(core)}
     if jax.default_backend() == "cpu":
         reason = "a CPU is not waited for"
-    elif batches.cut is not None:
-        reason = "batches differ in length"
+    elif any("Conv" in name for name in names) or not names.isdisjoint(models.RECURRENT):
+        reason = "a step of other than dense layers takes longer than a call"
     elif most < 2:
         reason = f"one would hold a single batch of {batches.size}"
     else:
@@ -80,7 +82,7 @@ class Calls(Fed):
     def __len__(self) -> int:
         return -(-self.full // self.together) + (len(self.batches) > self.full)
 
-    def __getitem__(self, index: int) -> tuple[Any, Array, Array]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         start = index * self.together
         chosen = self.order[start : min(start + self.together, self.full)] or self.order[self.full :]
         count = np.int32(len(chosen))

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainyard import models
 from trainyard.arrays import Array, resident, row_bytes
 from trainyard.training.batches import Batches, Fed
 
@@ -21,8 +22,8 @@ DENSE, OTHERS = 1500, 300
 """Steps from which on a compiled loop saves more than its compilation takes, of dense layers and of others."""
 TOGETHER = {"dense": 4096, "others": 64}
 """Steps in a call: a fraction of a second's."""
-RECURRENT, UNCOMPILED = {"SimpleRNN", "LSTM", "GRU"}, {"RandomTranslation"}
-"""Layers with a state, and such that XLA does not compile."""
+UNCOMPILED = {"RandomTranslation"}
+"""Layers that XLA does not compile."""
 DRAWN = ("rate", "dropout", "recurrent_dropout", "stddev")
 """What makes a layer draw at random as it learns."""
 MOST_BYTES = 2**24
@@ -56,9 +57,9 @@ def made(
 
 def plan(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: int) -> Plan:
     """How the steps are made; printed with its reason. As plain `fit` makes them where nothing else gains."""
-    layers = [*_layers(core)]
+    layers = [*models.layers(core)]
     names = {type(layer).__name__ for layer in layers}
-    convolutions, recurrent = any("Conv" in name for name in names), not names.isdisjoint(RECURRENT)
+    convolutions, recurrent = any("Conv" in name for name in names), not names.isdisjoint(models.RECURRENT)
     dense = not convolutions and not recurrent
     steps, least = len(batches) * epochs, DENSE if dense else OTHERS
     most = min(TOGETHER["dense" if dense else "others"], batches.count // batches.size, most_together(batches, *arrays))
@@ -84,14 +85,6 @@ def plan(core: keras.Model, batches: Batches, arrays: tuple[Any, ...], epochs: i
         return Plan(most, "nothing" if convolutions else "loop")
     log.info("steps: one a call, %s", reason)
     return Plan()
-
-
-def _layers(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """A layer and all that are nested in it."""
-    yield layer
-    inner = [layer.forward_layer] if isinstance(layer, keras.layers.Bidirectional) else getattr(layer, "layers", [])
-    for one in inner:
-        yield from _layers(one)
 
 
 class Steps(keras.Model):
