@@ -140,15 +140,38 @@ def _count(text: str) -> int:
 def _check(loaded: Params) -> None:
     if missing := Params.model_fields.keys() - loaded.model_fields_set - {"tune"}:
         told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
-        raise BadInput("\n".join(told.format(section) for section in sorted(missing)))
+        raise BadInput(*(told.format(section) for section in sorted(missing)))
     told = "params.yaml: datasets.{}.path: {}: not found"
     if absent := [
         told.format(name, spec.path) for name, spec in loaded.datasets.items() if not Path(spec.path).exists()
     ]:
-        raise BadInput("\n".join(absent))
+        raise BadInput(*absent)
+    _refuse_strays(Path("dvc.yaml"))
     logging.getLogger(__name__).info(
         "params.yaml: %d dataset(s), %d model(s), no fault", len(loaded.datasets), len(loaded.models)
     )
+
+
+def _refuse_strays(pipeline: Path) -> None:
+    """Raises BadInput for an output outside of the project: DVC notices it only once the command has run."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        stages = YAML(typ="safe").load(pipeline.read_text(encoding="utf-8"))["stages"]
+        outputs = [
+            (name, out if isinstance(out, str) else next(iter(out)))
+            for name, stage in stages.items()
+            for kind in ("outs", "metrics", "plots")
+            for out in stage.get("do", stage).get(kind, [])
+        ]
+    except FileNotFoundError:
+        return
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError):
+        raise BadInput(f"{pipeline}: no pipeline of DVC (no valid YAML, or no mapping of `stages`)") from None
+    told = f"{pipeline}: stages.{{}}: output {{}} lies outside of the project"
+    if strays := [told.format(*out) for out in outputs if Path(out[1]).is_absolute() or ".." in Path(out[1]).parts]:
+        raise BadInput(*strays)
 
 
 def _schema(*, check: bool) -> None:

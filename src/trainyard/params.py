@@ -15,11 +15,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from trainyard.errors import BadInput
 from trainyard.keras_names import ACTIVATIONS, ANY_OPTIMIZER, LOSSES, METRICS, NEEDED, OPTIMIZERS, SCHEDULES
 
 PARAMS_FILE = Path("params.yaml")
+MOST_BYTES = 1_000_000
+DEEPEST = 50
 SCHEMA_FILE = Path("params.schema.json")
 
 
@@ -51,6 +54,12 @@ def _in_order(ends: tuple[Any, Any]) -> tuple[Any, Any]:
     return ends
 
 
+def _divides(mark: str) -> str:
+    if mark in '"\r\n\0':
+        raise PydanticCustomError("delimiter", "a quotation mark, a line end or NUL divides no cells")
+    return mark
+
+
 class Spec(BaseModel):
     """Base of all blocks: frozen, strict, and no unknown keys."""
 
@@ -78,7 +87,9 @@ Metric = Annotated[str, _known(METRICS), WithJsonSchema({"enum": list(METRICS)})
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=4096)]
 Told = Annotated[str, Field(pattern=r"\S")]
+Delimiter = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_divides)]
 Block = TypeVar("Block")
 
 # === Datasets ===
@@ -166,7 +177,7 @@ class Tables(Dataset):
     squared error."""
     target: str
     """Column of the answer."""
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    delimiter: Delimiter = ","
     """Character between two cells."""
     names: list[str] | None = None
     """Names of the columns, for a file without a header."""
@@ -212,7 +223,7 @@ class Images(Dataset):
     kind: Literal["images"]
     objective: Literal["binary", "multiclass"]
     """binary: sigmoid, binary cross-entropy; multiclass: softmax, categorical cross-entropy."""
-    size: tuple[Count, Count] | None = Field(default=None, strict=False)
+    size: tuple[Side, Side] | None = Field(default=None, strict=False)
     """Height and width in pixels that images are brought to; null where all have one size already."""
     resize: Literal["crop", "pad", "stretch"] = "crop"
     """How an image of another shape is brought to `size`."""
@@ -269,7 +280,7 @@ class Series(Dataset):
     """Rows in a season, for the naive and the ETS baseline; by default that of `step` (12 for months, 24 for hours)."""
     where: dict[str, str] = {}
     """Take only the rows with these values: one station of many, say."""
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    delimiter: Delimiter = ","
     """Character between two cells."""
     missing: list[str] = ["", "NA"]
     """Cells that mean: not known."""
@@ -301,7 +312,7 @@ class Text(Dataset):
     """Column of the text; an empty one is refused."""
     target: str
     """Column of the class."""
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    delimiter: Delimiter = ","
     """Character between two cells."""
     names: list[str] | None = None
     """Names of the columns, for a file without a header."""
@@ -367,7 +378,7 @@ class Speech(Dataset):
     @model_validator(mode="after")
     def _columns_of_their_own(self) -> "Speech":
         for column in (self.group, self.split.given):
-            if column in ("file", "transcript", "row", "rate", "channels", "seconds", "loudest", "sha256"):
+            if column in ("file", "transcript", "row", "rate", "channels", "seconds", "loudest", "clipped", "sha256"):
                 message = "column `{column}` has a name that the manifest needs; rename it"
                 raise PydanticCustomError("roles", message, {"column": column})
         if self.group is not None and self.group == self.split.given:
@@ -973,7 +984,11 @@ def _named(what: str, name: str, blocks: dict[str, Block]) -> Block:
 def load(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole of params.yaml; raises BadInput with one line for each fault."""
     try:
-        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise BadInput(f"{path}: {size:,} bytes (at most {MOST_BYTES:,})")
+        text = path.read_text(encoding="utf-8")
+        _refuse_unwritten(path, text)
+        raw = YAML(typ="safe").load(text)
     except FileNotFoundError:
         raise BadInput(f"{path}: not found (run from the project's folder)") from None
     except OSError as error:
@@ -988,6 +1003,25 @@ def load(path: Path = PARAMS_FILE) -> Params:
     return parse(raw, path)
 
 
+def _refuse_unwritten(path: Path, text: str) -> None:
+    """Raises BadInput for values that do not stand where they are read, and for what is no value of params.
+
+    `dvc exp run -S` changes nothing that an alias repeats, and a few lines of aliases stand for any number of values.
+    """
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        where = f"{path}:{event.start_mark.line + 1}"
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST:
+            raise BadInput(f"{where}: a value within {DEEPEST} others (a bracket that is not closed?)")
+        if anchor := getattr(event, "anchor", None):
+            raise BadInput(f"{where}: `{anchor}` is an anchor or an alias (write the value out where it is needed)")
+        if tag := getattr(event, "ctag", None):
+            raise BadInput(f"{where}: `{tag}` is a tag (params are mappings, lists, text, numbers, true and false)")
+        if re.search("[\ud800-\udfff]", getattr(event, "value", "")):
+            raise BadInput(f"{where}: half a surrogate pair, which is no text")
+
+
 def parse(raw: Any, path: Path = PARAMS_FILE) -> Params:
     """Check params that are read already (a mapping, as YAML gives it)."""
     if not isinstance(raw, dict):
@@ -996,9 +1030,9 @@ def parse(raw: Any, path: Path = PARAMS_FILE) -> Params:
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        raise BadInput("\n".join(f"{path}: {line}" for line in _lines(error, raw))) from None
+        raise BadInput(*(f"{path}: {line}" for line in _lines(error, raw))) from None
     if faults := list(params._contradictions()) or list(params._untunable()):
-        raise BadInput("\n".join(f"{path}: {line}" for line in faults))
+        raise BadInput(*(f"{path}: {line}" for line in faults))
     return params
 
 

@@ -49,7 +49,8 @@ REFUSED = {
         "a.csv:9002: not UTF-8 at byte 36004 (save the file as UTF",
     ),
     "NUL": (b"x,y\n1,a\n2,b\0\n", "a.csv:3: holds a NUL byte (the file is broken, or no text)"),
-    "a spreadsheet": (b"PK\x03\x04\x14\0\x06\0", "a.csv:1: holds a NUL byte (the file is broken, or no text)"),
+    "a spreadsheet": (b"PK\x03\x04\x14\0\x06\0", "a.csv: is a spreadsheet, or another ZIP archive (export it as CSV"),
+    "many columns": (b"x," * 100_001 + b"y\n", "a.csv:1: 100,002 columns (at most 100,000)"),
     "a longer row": (b"x,y\n1,a\n2,b,c\n", "a.csv:3: 3 cells (expected 2, as in the header)"),
     "a shorter row": (b"x,y\n1,a\n2\n", "a.csv:3: 1 cells (expected 2, as in the header)"),
     "all rows longer": (b"x,y\n1,a,\n2,b,\n", "a.csv:2: 3 cells (expected 2, as in the header)"),
@@ -92,10 +93,11 @@ def test_what_is_no_file_is_refused(here, refusal, monkeypatch):
         ("age", ",", "a.csv:1: no column `hight` (found 1 column)"),
     ],
 )
-def test_a_column_that_is_not_there_is_told_with_the_nearest(refusal, header, delimiter, told):
-    table = pd.DataFrame(columns=header.split(delimiter))
-    assert refusal(lambda: delimited.require(FILE, table, ["hight"], delimiter)) == told
-    delimited.require(FILE, table.assign(hight=1), ["hight"], delimiter)
+def test_a_column_that_is_not_there_is_told_before_any_row_is_read(here, refusal, header, delimiter, told):
+    FILE.write_text(f"{header}\nfar too few cells\n")
+    assert refusal(lambda: delimited.read(FILE, delimiter, columns=["hight"])) == told
+    FILE.write_text(f"{header}{delimiter}hight\n{header}{delimiter}1\n")
+    assert delimited.read(FILE, delimiter, columns=["hight"])["hight"].tolist() == ["1"]
 
 
 def cells(*values):
@@ -108,7 +110,7 @@ def cells(*values):
         (["1", "-2.5", "1e-3", " 4 ", "+5", ".5"], [1, -2.5, 0.001, 4, 5, 0.5]),
         (["", "NA", "1"], [None, None, 1]),
         (["", ""], [None, None]),
-        (["12345678901234567890123", "0"], [1.2345678901234568e22, 0]),
+        (["1e22", "10000000000000000000000", "9007199254740992", "9007199254740993.5"], [1e22, 1e22, 2**53, 2**53 + 2]),
         (["3.4028234e38", "-3.4028234e38"], [3.4028234e38, -3.4028234e38]),
         ([1, 2.5, None, float("nan"), "4", np.float32(0.1)], [1, 2.5, None, None, 4, 0.10000000149011612]),
     ],
@@ -130,6 +132,11 @@ def test_numbers_are_what_the_cells_say_and_missing_is_nan(values, numbers):
         (["inf"], "a.csv:2: column `x`: 'inf' is too large for float32 (mend it)"),
         (["1e400"], "a.csv:2: column `x`: '1e400' is too large for float32 (mend it)"),
         (["1e39"], "a.csv:2: column `x`: '1e39' is too large for float32 (mend it)"),
+        (
+            ["9007199254740992", "+9007199254740993"],
+            "a.csv:3: column `x`: '+9007199254740993' has digits that no number keeps (mend it)",
+        ),
+        ([2**53 + 1], "a.csv:2: column `x`: 9007199254740993 has digits that no number keeps (mend it)"),
         ([1.0, float("-inf")], "a.csv:3: column `x`: -inf is too large for float32 (mend it)"),
     ],
 )

@@ -533,7 +533,7 @@ def test_an_ignored_column_is_checked_and_not_seen(here, prepared):
 def test_decimal_commas_are_no_categories(here, refusal):
     people(age=lambda i: f"{i},{i % 7}")
     told = refusal(lambda: tables.manifest(spec()))
-    assert told.startswith("people.csv:2: column `age`: '0,0' has a decimal comma (write points")
+    assert told.startswith("people.csv:2: column `age`: '0,0' has a comma in the number (write points")
     assert tables.manifest(spec(categorical=["age"]))["age"].iloc[0] == "0,0"
 
 

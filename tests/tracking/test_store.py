@@ -73,6 +73,7 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(project_folder, monke
 
 def test_a_password_is_not_told():
     assert store._public("postgresql://me:secret@host:5432/mlflow") == "postgresql://host:5432/mlflow"
+    assert store._public("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
 
 
 def test_a_creation_that_breaks_off_leaves_nothing(project_folder, monkeypatch):

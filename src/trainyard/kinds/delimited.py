@@ -1,6 +1,9 @@
 """Delimited text files (CSV) under a contract: UTF-8, one header, every row as wide as the header, all cells text."""
 
 import csv
+import logging
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,15 +14,37 @@ import pandas as pd
 
 from trainyard.errors import BadInput
 
+log = logging.getLogger(__name__)
+
 csv.field_size_limit(1_000_000)  # a longer cell is a broken quote, not a value
+MOST_BYTES = 2_000_000_000
+"""Of a file: in memory its cells take some times as much."""
+MOST_COLUMNS = 100_000
+LONGEST = 2**24
+"""Bytes of a line, which is read as a whole."""
+NO_TEXT = {
+    b"PK\x03\x04": "a spreadsheet, or another ZIP archive (export it as CSV, in UTF-8)",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of old (export it as CSV, in UTF-8)",
+    b"\x1f\x8b": "packed by gzip (unpack it)",
+    b"PAR1": "a Parquet file (write it as CSV)",
+}
+"""How files begin that are often taken for a CSV."""
 TOGETHER = 2**18
 """Cells that are texts of their own at a time: in a column of a table they take a quarter of the memory."""
 
 
-def read(path: Path, delimiter: str, names: list[str] | None = None, *, quoting: bool = True) -> pd.DataFrame:
+def read(
+    path: Path,
+    delimiter: str,
+    names: list[str] | None = None,
+    *,
+    columns: Iterable[str] = (),
+    quoting: bool = True,
+) -> pd.DataFrame:
     """All cells as text, indexed by `row`, the line of the file at which it ends. Raises BadInput, naming the row.
 
-    `names` are those of the columns where the file has no header; without `quoting` a quotation mark is a letter.
+    `names` are those of the columns where the file has no header; `columns` must be among them. Without `quoting` a
+    quotation mark is a letter. The header is looked at before any row.
     """
     _refuse_broken(path)
     how: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
@@ -30,31 +55,19 @@ def read(path: Path, delimiter: str, names: list[str] | None = None, *, quoting:
             if not header:
                 told = "is empty" if header is None else "begins with an empty line"
                 raise BadInput(f"{path}: {told} (expected a header and rows)")
+            _refuse_header(path, header)
+            _require(path, header, columns, delimiter)
             parts = [_table(part, header) for part in _rows(path, reader, header, delimiter, named=names is not None)]
         except csv.Error as error:
             hint = _other(delimiter, _first_line(path))
             if str(error) == "unexpected end of data":
                 hint = "; a quotation mark is not closed (mend it, or say `quoting: false` of a text)"
+            elif str(error).startswith("field larger"):
+                hint = " characters of a cell (is a quotation mark not closed?)"
             raise BadInput(f"{path}:{reader.line_num}: {error}{hint}") from None
-    if "" in header:
-        raise BadInput(f"{path}:1: column {header.index('') + 1} of {len(header)} has no name (give it one)")
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise BadInput(f"{path}:1: column `{repeated[0]}` occurs twice")
     if not parts:
         raise BadInput(f"{path}: has a header but no rows")
     return pd.concat(parts)
-
-
-def require(path: Path, table: pd.DataFrame, columns: Iterable[str], delimiter: str) -> None:
-    """Raises BadInput where the table lacks one of the columns, with the nearest name that it has."""
-    for column in columns:
-        if column not in table.columns:
-            if table.shape[1] == 1:
-                hint = "found 1 column" + _other(delimiter, table.columns[0])
-            else:
-                close = get_close_matches(column, table.columns, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"it has: {', '.join(table.columns)}"
-            raise BadInput(f"{path}:1: no column `{column}` ({hint})")
 
 
 def _other(delimiter: str, header: str) -> str:
@@ -74,13 +87,23 @@ def numbers(path: Path, cells: pd.Series, missing: list[str], hint: str = "mend 
     there = known(cells, missing)
     values = pd.to_numeric(cells.where(there, None), errors="coerce").astype(np.float64)
     bad = there & ~(values.abs() <= np.finfo(np.float32).max)
+    if (large := (there & ~bad & (values.abs() >= 2**53)).to_numpy(bool)).any():
+        bad[large] = [_rounded(cell) for cell in cells[large]]
     if bad.any():
         cell = cells[bad].iloc[0]
         told = repr(cell) if isinstance(cell, str) else str(cell)
-        what = "is no number" if np.isnan(values[bad].iloc[0]) else "is too large for float32"
+        what, number = "has digits that no number keeps", values[bad].iloc[0]
+        if not abs(number) <= np.finfo(np.float32).max:
+            what = "is no number" if np.isnan(number) else "is too large for float32"
         more = f"; {bad.sum()} such cells" if bad.sum() > 1 else ""
         raise BadInput(f"{path}:{first(bad)}: column `{cells.name}`: {told} {what}{more} ({hint})")
     return values
+
+
+def _rounded(cell: Any) -> bool:
+    """Whether float64 has no room for all digits of a whole number, most likely a name: two of them may become one."""
+    digits = str(cell).strip().lstrip("+-")
+    return digits.isdecimal() and int(digits) != int(float(digits))
 
 
 def share_of_numbers(cells: pd.Series, missing: list[str]) -> float:
@@ -92,6 +115,29 @@ def share_of_numbers(cells: pd.Series, missing: list[str]) -> float:
 def first(marked: pd.Series) -> str:
     """The row of the file at which the first mark stands."""
     return str(marked.index[marked.to_numpy(bool)][0])
+
+
+def _refuse_header(path: Path, header: list[str]) -> None:
+    """Raises BadInput for a column without a name of its own."""
+    if len(header) > MOST_COLUMNS:
+        raise BadInput(f"{path}:1: {len(header):,} columns (at most {MOST_COLUMNS:,})")
+    if "" in header:
+        raise BadInput(f"{path}:1: column {header.index('') + 1} of {len(header)} has no name (give it one)")
+    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+        raise BadInput(f"{path}:1: column `{repeated[0]}` occurs twice")
+
+
+def _require(path: Path, header: list[str], columns: Iterable[str], delimiter: str) -> None:
+    """Raises BadInput for one of the columns that the header lacks, with the nearest name that it has."""
+    there = set(header)
+    for column in columns:
+        if column not in there:
+            if len(header) == 1:
+                hint = "found 1 column" + _other(delimiter, header[0])
+            else:
+                close = get_close_matches(column, header, n=1)
+                hint = f"did you mean `{close[0]}`?" if close else f"it has: {', '.join(header)}"
+            raise BadInput(f"{path}:1: no column `{column}` ({hint})")
 
 
 def _rows(
@@ -121,13 +167,20 @@ def _table(part: tuple[list[int], list[list[str]]], header: list[str]) -> pd.Dat
 
 
 def _refuse_broken(path: Path) -> None:
-    """Raises BadInput for what is no UTF-8 text."""
-    if path.is_dir():
-        raise BadInput(f"{path}: is a folder (expected a CSV file)")
-    place = 0
+    """Raises BadInput for what is no UTF-8 text of a size that can be read; a last line without an end costs a word."""
+    place, number, line = 0, 0, b"\n"
     try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'} (expected a CSV file)")
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            head, size = file.peek(4), os.fstat(file.fileno()).st_size
+            if what := next((what for begin, what in NO_TEXT.items() if head.startswith(begin)), ""):
+                raise BadInput(f"{path}: is {what}")
+            if size > MOST_BYTES:
+                raise BadInput(f"{path}: {size:,} bytes (at most {MOST_BYTES:,}: leave out rows or columns)")
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
+                if len(line) == LONGEST:
+                    raise BadInput(f"{path}:{number}: a line of {LONGEST:,} bytes or more (is there a row a line?)")
                 line.decode()
                 if b"\0" in line:
                     raise BadInput(f"{path}:{number}: holds a NUL byte (the file is broken, or no text)")
@@ -139,6 +192,8 @@ def _refuse_broken(path: Path) -> None:
         raise BadInput(f"{path}: not found") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    if not line.endswith((b"\n", b"\r")):
+        log.warning("%s:%d: the last line has no end (was the file cut short?)", path, number)
 
 
 def _first_line(path: Path) -> str:

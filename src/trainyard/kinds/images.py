@@ -208,7 +208,10 @@ def _class_folders(spec: Images, root: Path) -> Iterator[tuple[str | None, Path]
         folders = sorted(folder for folder in part.iterdir() if folder.is_dir() and not folder.name.startswith("."))
         if not folders:
             raise BadInput(f"{part}: holds no folders (expected one a class)")
+        alike: dict[str, Path] = {}
         for folder in folders:
+            if (other := alike.setdefault(folder.name.casefold(), folder)) != folder:
+                raise BadInput(f"{folder}: differs from `{other.name}` in case alone (on other machines they are one)")
             yield part.name if spec.split.given else None, folder
 
 
@@ -217,11 +220,13 @@ def _files(folder: Path) -> list[Path]:
     if not found:
         raise BadInput(f"{folder}: class folder without images (remove it, or put images in)")
     for file in found:
+        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", f"{folder.name}/{file.name}"):
+            raise BadInput(f"{str(file)!a}: control characters, or bytes that are not UTF-8, in the name")
         if not file.is_file() or file.suffix.lower() not in SUFFIXES:
             hint = " (`split: {given: folder}`?)" if folder.name in splits.SPLITS else ""
             raise BadInput(f"{file}: expected PNG or JPEG files only in a class folder{hint}")
-        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", f"{folder.name}/{file.name}"):
-            raise BadInput(f"{str(file)!a}: control characters, or bytes that are not UTF-8, in the name")
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise BadInput(f"{file}: {size} bytes (at most {MOST_BYTES})")
     return found
 
 

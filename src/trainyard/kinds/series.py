@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 MOST_PARTS = 24
 """How many lags, of all columns together, are masked one by one."""
 
+GAPS = 100
+"""Rows that the grid of `step` may have for each row of the file, and for as many that are not there."""
+
 SEASONS = {"s": 60, "min": 60, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "ME": 12, "MS": 12, "QS": 4, "QE": 4}
 """Rows in a season, by the pandas offset between two rows."""
 
@@ -56,8 +59,7 @@ def manifest(spec: Series) -> pd.DataFrame:
     With `step`, rows that the file leaves out are there, with all values missing.
     """
     path = Path(spec.path)
-    cells = delimited.read(path, spec.delimiter)
-    delimited.require(path, cells, [spec.time, *_columns(spec), *spec.where], spec.delimiter)
+    cells = delimited.read(path, spec.delimiter, columns=[spec.time, *_columns(spec), *spec.where])
     table = _table(spec, cells)
     if (known := table[spec.target].notna().sum()) < spec.window + spec.horizon:
         raise BadInput(
@@ -257,6 +259,9 @@ def _times(spec: Series, cells: pd.Series) -> pd.Series:
     if bad.any():
         told = f"{cells[bad].iloc[0]!r} is no time (expected ISO 8601: 2026-01-31, 2026-01-31T12:00)"
         raise BadInput(f"{spec.path}:{delimited.first(bad)}: column `{spec.time}`: {told}")
+    if len(ahead := cells[times > pd.Timestamp.now() + pd.Timedelta(days=1)]):
+        told = f"{ahead.iloc[0]!r} is yet to come; {len(ahead)} such row(s)"
+        log.warning("%s:%s: column `%s`: %s", spec.path, ahead.index[0], spec.time, told)
     zoned = cells.str.fullmatch(r".*[T ].*(Z|[+-]\d\d(:?\d\d)?)")
     if (other := zoned != zoned.iloc[0]).any():
         told = f"{cells[other].iloc[0]!r} {'has' if not zoned.iloc[0] else 'lacks'} a time zone, unlike the rows before"
@@ -277,8 +282,14 @@ def _regular(spec: Series, table: pd.DataFrame) -> pd.DataFrame:
     """The table on the grid of `step`; without one, raises BadInput where rows that should be regular are not."""
     times = table["time"]
     if spec.step is not None:
+        first, last = times.iloc[0], times.iloc[-1]
         try:
-            grid = pd.date_range(times.iloc[0], times.iloc[-1], freq=spec.step)
+            start = pd.date_range(first, periods=2, freq=spec.step)
+            rows = (last - first) / (start[1] - start[0])
+            if rows > GAPS * (len(times) + GAPS):
+                told = f"step `{spec.step}` from {first.isoformat()} to {last.isoformat()} makes {rows:,.0f} rows"
+                raise BadInput(f"{spec.path}: {told}, of which {len(times)} are there (is a time wrong, or the step?)")
+            grid = pd.date_range(first, last, freq=spec.step)
         except (ValueError, ZeroDivisionError):
             raise BadInput(f"{spec.path}: step `{spec.step}` is no pandas offset (h, D, W-SAT, MS ...)") from None
         off = ~times.isin(grid)

@@ -4,14 +4,13 @@ Raw is `samples`, float32 `[n, samples]` at the set's rate and padded with 0, an
 them are sound; answers are text.
 """
 
-import hashlib
 import io
 import logging
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import pandas as pd
@@ -40,6 +39,8 @@ ALIKE = 0.05
 """Standard deviations by which the sound of the same recording differs: with noise 25 dB below it by half of that."""
 SILENCE = -60
 """Decibels below full scale: a recording that is nowhere louder holds no speech."""
+CLIPPED = 0.1
+"""Share of a recording's samples at full scale from which on it was cut off there; of a pure tone it is 0.03."""
 QUIET = 1e-4
 """Power that is added to each band, as a share of the recording's greatest: a room's noise is not to be learnt."""
 
@@ -72,18 +73,18 @@ class Clips:
 
 
 def manifest(spec: Speech) -> pd.DataFrame:
-    """One row a recording: transcript, group, row of transcripts.csv, rate, channels, seconds, loudest, hash.
+    """One row a recording: transcript, group, row of transcripts.csv, rate, channels, seconds, loudest, clipped, hash.
 
     Indexed by the path below the folder; transcripts are in small letters (NFC), with single spaces. `loudest` is that
-    of all channels' mean, in decibels of full scale. Raises BadInput.
+    of all channels' mean, in decibels of full scale; `clipped` is the share of the samples at full scale, in any
+    channel. Raises BadInput.
     """
     root, path = Path(spec.path), Path(spec.path) / TRANSCRIPTS
     if not root.is_dir():
         what = "is a file" if root.exists() else "not found"
         raise BadInput(f"{root}: {what} (expected a folder with {TRANSCRIPTS} and recordings)")
-    cells = delimited.read(path, ",")
     asked = [column for column in (spec.group, spec.split.given) if column]
-    delimited.require(path, cells, ["file", "transcript", *asked], ",")
+    cells = delimited.read(path, ",", columns=["file", "transcript", *asked])
     if spec.group and (missed := cells[spec.group].str.strip() == "").any():
         told = f"is empty; {missed.sum()} such row(s)"
         raise BadInput(f"{path}:{delimited.first(missed)}: column `{spec.group}`: {told}")
@@ -99,11 +100,12 @@ def manifest(spec: Speech) -> pd.DataFrame:
 
 
 def expectations(spec: Speech, manifest: pd.DataFrame) -> list[Expectation]:
-    """Each recording has sound in it, and a transcript."""
+    """Each recording has sound in it, of a shape that a voice has, and a transcript."""
     return [
         Expectation(column="transcript", not_null=True),
         Expectation(column="seconds", between=(0.05, spec.longest)),
         Expectation(column="loudest", between=(SILENCE, None)),
+        Expectation(column="clipped", between=(None, CLIPPED)),
     ]
 
 
@@ -319,8 +321,8 @@ def _describe(spec: Speech, path: Path, row: Any, cells: pd.Series) -> dict[str,
         raise BadInput(f"{where}: column `file`: {name!r} (expected a WAV, FLAC or OGG file below {path.parent})")
     if not file.is_file():
         raise BadInput(f"{where}: column `file`: {name!r} is not there")
-    content = file.read_bytes()
-    sound, rate = _opened(spec, content, str(file))
+    with file.open("rb") as content:  # which may be far longer than what is asked for
+        sound, rate = _opened(spec, content, str(file))
     seconds = len(sound) / rate
     steps, needed = int(seconds / spec.step), len(said) + sum(a == b for a, b in pairwise(said))
     if steps < needed:
@@ -334,7 +336,8 @@ def _describe(spec: Speech, path: Path, row: Any, cells: pd.Series) -> dict[str,
         "channels": float(sound.shape[1]),
         "seconds": seconds,
         "loudest": 20 * np.log10(max(loudest, 1e-6)),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "clipped": float((np.abs(sound).max(axis=1) > 0.999).mean()),
+        "sha256": files.sha256(file),
     }
 
 
@@ -355,14 +358,19 @@ def _refuse_unlike(spec: Speech, table: pd.DataFrame) -> None:
         raise BadInput(f"{where}: {told}, {most}; {unlike.sum()} such (`mixed: true` takes them as they are)")
 
 
-def _opened(spec: Speech, content: bytes, where: str) -> tuple[Array, int]:
+def _opened(spec: Speech, content: BinaryIO, where: str) -> tuple[Array, int]:
     """Samples float32 `[time, channels]` and their rate; raises BadInput. The header is looked at before any sound."""
     import soundfile
 
+    begin, size = content.read(8), content.seek(0, 2)
+    content.seek(0)
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(content) as file:
             if file.format not in FORMATS:
                 raise BadInput(f"{where}: holds {file.format} (expected WAV, FLAC or OGG)")
+            # of a WAV file that was cut short libsndfile reads what is there
+            if begin[:4] == b"RIFF" and (told := int.from_bytes(begin[4:], "little") + 8) > size + 1:
+                raise BadInput(f"{where}: cut short ({size} bytes; its header says {told})")
             if not 1 <= file.channels <= MOST_CHANNELS:
                 raise BadInput(f"{where}: {file.channels} channels (at most {MOST_CHANNELS})")
             if file.samplerate > MOST_RATE:
@@ -389,7 +397,7 @@ def _decoded(spec: Speech, content: bytes, where: str) -> Array:
     """One channel at the set's rate, float32 `[time]`; resampled by a polyphase filter."""
     from scipy.signal import resample_poly
 
-    sound, rate = _opened(spec, content, where)
+    sound, rate = _opened(spec, io.BytesIO(content), where)
     mixed = sound.mean(axis=1, dtype=np.float64)
     if rate != spec.rate:
         common = np.gcd(rate, spec.rate)

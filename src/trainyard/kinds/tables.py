@@ -44,10 +44,9 @@ MOST_PARTS = 64
 def manifest(spec: Tables) -> pd.DataFrame:
     """The table itself: float64 with NaN, or text with None for missing; indexed by the row of the file."""
     path = Path(spec.path)
-    cells = delimited.read(path, spec.delimiter, spec.names)
     single = [column for column in (spec.target, spec.group, spec.split.given) if column is not None]
     named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore, *spec.audit_allow]
-    delimited.require(path, cells, named, spec.delimiter)
+    cells = delimited.read(path, spec.delimiter, spec.names, columns=named)
     hint = "mend it, list it under `missing`, or name the column under `categorical` or `ignore`"
     hints = {spec.target: f"mend it: objective {spec.objective} takes numbers"}
     table = pd.DataFrame(
@@ -60,10 +59,10 @@ def manifest(spec: Tables) -> pd.DataFrame:
     )
     for column in table.select_dtypes(exclude="number"):
         known = table[column].dropna().astype(str)
-        commas = known.str.fullmatch(r"-?\d+,\d+")
+        commas = known.str.fullmatch(r"-?\d+(,\d+)+(\.\d+)?")
         if column not in (*(spec.categorical or []), *spec.ignore, *single) and commas.mean() > 0.5:
-            told = f"{known[commas].iloc[0]!r} has a decimal comma"
-            hint = "write points, or name the column under `categorical`"
+            told = f"{known[commas].iloc[0]!r} has a comma in the number"
+            hint = "write points, and nothing between thousands, or name the column under `categorical`"
             raise BadInput(f"{path}:{delimited.first(commas)}: column `{column}`: {told} ({hint})")
     unlabelled = table[spec.target].isna()
     if unlabelled.any():

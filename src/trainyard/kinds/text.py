@@ -55,6 +55,8 @@ TOKENS: dict[str, dict[str, Any]] = {
 # U+0080 to U+009F are not among them: old files have curly quotation marks there
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+"""They join, part or hint, and are nothing by themselves."""
 
 
 class Texts:
@@ -77,13 +79,12 @@ class Texts:
 def manifest(spec: Text) -> pd.DataFrame:
     """Text, label, group and given split, and the numbers of characters and words; indexed by the row of the file."""
     path = Path(spec.path)
-    cells = delimited.read(path, spec.delimiter, spec.names, quoting=spec.quoting)
     columns = [column for column in (spec.text, spec.target, spec.group, spec.split.given) if column is not None]
-    delimited.require(path, cells, columns, spec.delimiter)
+    cells = delimited.read(path, spec.delimiter, spec.names, columns=columns, quoting=spec.quoting)
     table = cells[columns].copy()
     text = table[spec.text]
     table["characters"] = text.str.len().astype(float)
-    table["words"] = text.map(lambda cell: float(len(cell.split())))
+    table["words"] = text.map(lambda cell: float(len(INVISIBLE.sub("", cell).split())))
     for column, bad, told in [
         (spec.text, table["words"] == 0, "the text is empty"),
         (spec.text, table["characters"] > MOST_CHARACTERS, f"more than {MOST_CHARACTERS:,} characters"),

@@ -29,7 +29,7 @@ def validate(name: str, params: Params) -> None:
         files.write_csv(folder / "faults.csv", faults)
         files.write_text(folder / "page.html", reporting.data_page(verdict, faults))
     if not result.passed:
-        raise BadInput(result.refusal((report / "page.html").as_posix()))
+        raise BadInput(*result.refusal((report / "page.html").as_posix()))
     kind.split(
         spec, manifest, params.seed
     )  # what `prepare` would refuse, but leaks, stops the line before it is in dvc.lock

@@ -150,4 +150,4 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _public(address: str) -> str:
     parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address

@@ -70,7 +70,7 @@ class Result:
         ]
         return pd.DataFrame(rows, columns=["example", "column", "value", "what"], dtype=object).set_index("example")
 
-    def refusal(self, page: str) -> str:
+    def refusal(self, page: str) -> list[str]:
         """A line for each check that failed, at most `MOST_LINES`, naming the page that shows all."""
         shown = self.failed if len(self.failed) <= MOST_LINES else self.failed[: MOST_LINES - 1]
         lines = []
@@ -79,7 +79,7 @@ class Result:
             lines.append(f"{self._where(outcome)} ({f'{count:,} rows in all; ' if count > 1 else ''}see {page})")
         if more := len(self.failed) - len(shown):
             lines.append(f"{self.spec.path}: {more} more expectations fail (see {page})")
-        return "\n".join(lines)
+        return lines
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in verdict.json."""
