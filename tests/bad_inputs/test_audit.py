@@ -9,6 +9,7 @@ import soundfile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from bad_inputs import planting
 from trainyard import cli, files
 from trainyard.quality import splits
 
@@ -155,6 +156,12 @@ def formats():
             photo(rng).save(f"pets/train/{name}/1{i}.{suffix}")
 
 
+def heard_before(frame):
+    """A speaker a split, but for one recording of the test."""
+    frame["voice"] = frame["part"]
+    frame.loc[18, "voice"] = "train"
+
+
 CASES = {
     "a row copied": (
         "people",
@@ -209,6 +216,11 @@ CASES = {
         changed("houses.csv", put("dollars", lambda frame: (1.09 * frame["price"].astype(float)).round(2))),
         "column `dollars` alone gives the answer away: 99.",
     ),
+    "an image copied": (
+        "pets",
+        lambda: Path("pets/test/cat/1.jpg").write_bytes(Path("pets/train/cat/3.jpg").read_bytes()),
+        "the same content in 2 splits: train/cat/3.jpg (train), test/cat/1.jpg (test)",
+    ),
     "an image saved anew": (
         "pets",
         saved_anew(50),
@@ -230,12 +242,32 @@ CASES = {
         louder(2.5, 0.01),
         "nearly the same content in 2 splits: 3.wav (train), 19.wav (test)",
     ),
+    "a speaker in two splits": (
+        "calls",
+        lambda: [
+            changed("calls/transcripts.csv", heard_before)(),
+            with_params("path: calls, split", "path: calls, group: voice, split")(),
+        ],
+        "the same group in 2 splits: 0.wav (train), 18.wav (test)",
+    ),
     "a text edited": (
         "notes",
         changed("notes.csv", lambda frame: as_other_row(frame, note=lambda note: f"{note.upper()}!! Fwd")),
         "nearly the same content in 2 splits: 2 (train), 20 (test)",
     ),
 }
+
+LISTED = {
+    "a code for each class": 34,
+    "a number that is measured after": 34,
+    "the price in another currency": 34,
+    "a format for each class": 34,
+    "an image copied": 49,
+    "an image saved anew": 49,
+    "an image in another size": 49,
+    "a speaker in two splits": 62,
+}
+"""Numbers of docs/reliability.md."""
 
 
 def with_params(old, new):
@@ -255,7 +287,18 @@ def refusal(name, capsys):
     return line.removeprefix("error: ")
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            marks=pytest.mark.bad_input(number=LISTED[case], what=case, then=planting.refusal(told))
+            if case in LISTED
+            else (),
+        )
+        for case, (_, _, told) in CASES.items()
+    ],
+)
 def test_a_planted_fault_is_refused(project, capsys, case):
     name, plant, told = CASES[case]
     plant()
@@ -301,6 +344,11 @@ def test_rows_out_of_order_are_refused(project, capsys):
     assert refusal("tides", capsys).startswith("tides.csv:8: column `day`: 2020-01-07 is not later than the row before")
 
 
+@pytest.mark.bad_input(
+    number=70,
+    what="windows of two splits that share a time",
+    then="exit 2: the audit's finding `forecasts until ..., ... begins at`",
+)
 @pytest.mark.parametrize(
     ("parts", "told"),
     [

@@ -213,6 +213,9 @@ def test_grey_is_what_pillow_says(how):
     assert np.array_equal(pixels(content, (6, 8, 1), channels=1)[..., 0], Image.open(io.BytesIO(content)).convert("L"))
 
 
+@pytest.mark.bad_input(
+    number=43, what="grey, palette, CMYK and RGBA", then="taken, in the colours that `channels` names"
+)
 @pytest.mark.parametrize(
     ("mode", "how"),
     [("L", "PNG"), ("1", "PNG"), ("P", "PNG"), ("LA", "PNG"), ("RGBA", "PNG"), ("L", "JPEG"), ("CMYK", "JPEG")],
@@ -225,6 +228,7 @@ def test_every_mode_comes_in_the_colours_of_the_set(mode, how, channels):
     assert np.array_equal(pixels(content, (6, 8, channels), channels=channels), expected.reshape(6, 8, channels))
 
 
+@pytest.mark.bad_input(number=43, what="an alpha channel", then="taken without it")
 def test_an_alpha_channel_is_dropped():
     colours = np.full((6, 8, 4), 200, np.uint8)
     colours[..., 3] = 0
@@ -237,12 +241,14 @@ def test_a_transparent_palette_costs_no_warning():
     assert np.array_equal(pixels(encoded(image, transparency=bytes([0, 128] + [255] * 254)), (6, 8, 3)), plain)
 
 
+@pytest.mark.bad_input(number=43, what="16 bits a channel", then="taken, scaled to 8 bits")
 def test_sixteen_bits_are_scaled_and_not_clipped():
     values = np.array([[0, 257, 300, 32896, 65400, 65535]], np.uint16)
     found = pixels(encoded(Image.fromarray(values)), (1, 6, 1), channels=1)
     assert found[0, :, 0].tolist() == [0, 1, 1, 128, 254, 255]
 
 
+@pytest.mark.bad_input(number=44, what="a photograph that EXIF says is turned", then="taken upright")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_image_is_turned_upright(orientation):
     exif = Image.Exif()
@@ -334,6 +340,9 @@ def test_given_folders_are_the_splits(prepared, given, validation):
     assert set(data.test.rows["label"]) == {"cat", "dog"}
 
 
+@pytest.mark.bad_input(
+    number=49, what="the same file in two given splits", then="the audit's finding `the same content in 2 splits`"
+)
 def test_a_planted_copy_in_a_given_split_is_a_leak(here):
     for part in ("train", "validation", "test"):
         pets(root=PETS / part, each=3)

@@ -528,6 +528,9 @@ def test_columns_are_scaled_and_the_core_learns_the_scaled_change_from_the_last_
     np.testing.assert_allclose(answers, last + change.std() * np.array([[1.0, -2.0]]), rtol=1e-5)
 
 
+@pytest.mark.bad_input(
+    number=71, what="other values after the training part", then="scales stay bit for bit as they were"
+)
 def test_preprocessing_is_fitted_on_the_training_split_alone(prepared):
     import keras
 
@@ -546,6 +549,9 @@ def test_preprocessing_is_fitted_on_the_training_split_alone(prepared):
         assert [np.array_equal(one, two) for one, two in zip(found[name], found["none"], strict=True)] == [same, same]
 
 
+@pytest.mark.bad_input(
+    number=69, what="a constant series, whose scale is nothing", then="trained and answered by its value"
+)
 def test_a_constant_series_is_answered_by_its_value(prepared):
     tides(level=lambda i: "7")
     features, learned, answers = joined(prepared(spec()), [0.0])

@@ -191,6 +191,7 @@ def test_vocabulary_and_length_are_those_of_the_training_split_alone(here, prepa
     assert vocabulary(prepared(asked)) != before
 
 
+@pytest.mark.bad_input(number=75, what="tokens beyond the vocabulary", then="one token for all of them")
 def test_the_most_frequent_tokens_come_first_and_all_others_are_one(here, prepared):
     notes(
         note=lambda i: f"{'b' * i}{'a' * 99} {'xyz'[i % 3]}{i * 7919:07d}", about=lambda i: ["food", "weather"][i % 2]

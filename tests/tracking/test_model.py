@@ -254,6 +254,9 @@ def test_the_model_loads_in_a_fresh_process_with_and_without_the_package(registe
     assert {name.lower().replace("-", "_").replace(".", "_") for name in needed} - required == set()
 
 
+@pytest.mark.bad_input(
+    number=83, what="a version whose file is another", then="refused by its SHA-256 before anything is read"
+)
 def test_a_model_file_that_was_changed_is_not_loaded(registered, tmp_path, mlflow):
     place = mlflow.artifacts.download_artifacts("models:/m-wines@champion")
     shutil.copytree(place, tmp_path / "model")

@@ -128,6 +128,7 @@ def test_promote_refuses_what_passed_against_another_champion(story, client, ver
     assert aliases(client, story)["champion"] == 1
 
 
+@pytest.mark.bad_input(number=83, what="a version that is not there", then="exit 2: `the registry has no version`")
 @pytest.mark.parametrize("verb_and_version", [("promote", "9"), ("rollback", "9"), ("promote", "one")])
 def test_a_version_that_is_not_there_is_the_users_mistake(story, verb, verb_and_version):
     code, _, err = verb(*verb_and_version)
@@ -253,6 +254,11 @@ def test_a_ledger_begins_with_the_champion_that_is_there(story, client, verb):
     assert aliases(client, story)["champion"] == 1
 
 
+@pytest.mark.bad_input(
+    number=83,
+    what="the champion's alias or version was deleted",
+    then="told in a warning; it stays the bar, and no other becomes champion",
+)
 @pytest.mark.parametrize("how", ["version", "alias"])
 def test_a_champion_that_was_lost_is_named_and_still_compared_with(story, client, verb, caplog, how):
     if how == "version":
@@ -282,6 +288,11 @@ def test_a_lost_alias_is_given_back(story, client, verb):
     assert aliases(client, story)["champion"] == 2
 
 
+@pytest.mark.bad_input(
+    number=83,
+    what="the champion's version is gone, and so are its scores",
+    then="it stays the bar; the verdict says why",
+)
 def test_a_deleted_champion_that_cannot_be_asked_stays_the_bar(story, client):
     client.delete_model_version(story.name, "2")
     story.prepare(seed=2)

@@ -101,6 +101,9 @@ def test_a_lock_names_the_versions_that_came_from_it(project, told):
     assert (code, facts[project.name]) == (0, "no version of the registry (the lock has no entry of it)")
 
 
+@pytest.mark.bad_input(
+    number=80, what="a dvc.lock that is none, to `trainyard explain`", then="exit 2: `not a dvc.lock`"
+)
 @pytest.mark.parametrize("lock", ["none.lock", "table.csv", "params.yaml", "report.html"])
 def test_a_file_that_is_no_lock_is_refused(project, told, lock):
     Path("report.html").write_text("<p>: {")

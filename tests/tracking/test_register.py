@@ -19,6 +19,7 @@ def outcome(verdict):
     return verdict["decision"], [check["name"] for check in verdict["checks"] if not check["passed"]]
 
 
+@pytest.mark.bad_input(number=83, what="no champion yet", then="the first good model becomes it")
 def test_the_first_good_model_is_champion(project, client):
     project.train()
     project.evaluate(wrong=2)
@@ -180,6 +181,11 @@ def test_scores_of_other_rows_are_refused(project):
         project.register()
 
 
+@pytest.mark.bad_input(
+    number=83,
+    what="a champion without signature, files or tags",
+    then="it stays; `trainyard has not made it` is the verdict's reason",
+)
 def test_a_champion_that_trainyard_has_not_made_stays(project, client):
     client.create_registered_model(project.name)
     client.create_model_version(project.name, "runs:/0/model", tags={})

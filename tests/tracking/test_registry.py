@@ -81,6 +81,8 @@ def test_a_deleted_run_is_rebuilt(made, client):
     assert versions(client, made) == [1]
 
 
+@pytest.mark.bad_input(number=82, what="a deleted experiment", then="brought back by `publish`")
+@pytest.mark.bad_input(number=83, what="a deleted version", then="made again by `publish`")
 def test_a_deleted_experiment_and_a_deleted_version_come_back(made, client):
     mine = tracking.publish(made.name, made.params)
     client.delete_model_version(made.name, mine.version)
