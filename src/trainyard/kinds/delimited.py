@@ -88,7 +88,7 @@ def numbers(path: Path, cells: pd.Series, missing: list[str], hint: str = "mend 
     values = pd.to_numeric(cells.where(there, None), errors="coerce").astype(np.float64)
     bad = there & ~(values.abs() <= np.finfo(np.float32).max)
     if (large := (there & ~bad & (values.abs() >= 2**53)).to_numpy(bool)).any():
-        bad[large] = [_rounded(cell) for cell in cells[large]]
+        bad[large] = np.array([_rounded(cell) for cell in cells[large]])
     if bad.any():
         cell = cells[bad].iloc[0]
         told = repr(cell) if isinstance(cell, str) else str(cell)
