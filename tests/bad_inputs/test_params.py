@@ -239,33 +239,41 @@ LOCKED = (
     "schema: '2.0'\nstages:\n  one: {cmd: touch ran, outs: [{path: a, hash: md5, md5: 0cc175b9c0f1b6a8, size: 1}]}\n"
 )
 PIPELINES = [
-    ("a parameter that is not there", {"dvc.yaml": f"{STAGE[:-2]}, params: [nosuch]}}\n", "params.yaml": "seed: 1\n"}),
-    ("`${nosuch}`", {"dvc.yaml": STAGE.replace("ran", "${nosuch}")}),
-    ("a cycle", {"dvc.yaml": "stages:\n  one: {cmd: touch ran, deps: [a], outs: [a]}\n"}),
     (
-        "two stages with the same output",
-        {"dvc.yaml": f"{STAGE}  two: {{cmd: touch ran, outs: [a]}}\n"},
+        "a parameter that is not there",
+        {"dvc.yaml": f"{STAGE[:-2]}, params: [nosuch]}}\n", "params.yaml": "seed: 1\n"},
+        "Parameters 'nosuch' are missing",
     ),
+    ("`${nosuch}`", {"dvc.yaml": STAGE.replace("touch ran", "'touch ${nosuch}'")}, "Could not find 'nosuch'"),
     (
-        "an output within another",
-        {"dvc.yaml": f"{STAGE}  two: {{cmd: touch ran, outs: [a/b]}}\n"},
+        "a cycle",
+        {"dvc.yaml": f"{STAGE[:-2]}, deps: [b]}}\n  two: {{cmd: touch ran, deps: [a], outs: [b]}}\n"},
+        "both a dependency and an output",
     ),
-    ("a stage without a command", {"dvc.yaml": "stages:\n  one: {outs: [a]}\n"}),
-    ("an object of Python", {"dvc.yaml": STAGE.replace("touch ran", "!!python/object:os.system 1")}),
-    ("half a dvc.lock", {"dvc.yaml": STAGE, "dvc.lock": LOCKED[: len(LOCKED) // 2]}),
+    ("two stages with the same output", {"dvc.yaml": f"{STAGE}  two: {{cmd: touch ran, outs: [a]}}\n"}, "output 'a'"),
+    ("an output within another", {"dvc.yaml": f"{STAGE}  two: {{cmd: touch ran, outs: [a/b]}}\n"}, "overlap"),
+    ("a stage without a command", {"dvc.yaml": "stages:\n  one: {outs: [a]}\n"}, "required key not provided"),
+    (
+        "an object of Python",
+        {"dvc.yaml": STAGE.replace("touch ran", "!!python/object:os.system 1")},
+        "Could not determine a constructor",
+    ),
+    ("half a dvc.lock", {"dvc.yaml": STAGE, "dvc.lock": LOCKED[: len(LOCKED) // 2]}, "'./dvc.lock' is invalid"),
     (
         "a dvc.lock that a merge left in conflict",
         {"dvc.yaml": STAGE, "dvc.lock": LOCKED.replace("stages:", "<<<<<<< HEAD\nstages:\n=======\n>>>>>>> other")},
+        "possible merge conflicts",
     ),
-    ("an empty dvc.lock", {"dvc.yaml": STAGE, "dvc.lock": ""}),
+    ("an empty dvc.lock", {"dvc.yaml": STAGE, "dvc.lock": ""}, "'./dvc.lock' validation failed"),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "written", [case(80, what, written, then="DVC: exit 255, and nothing has run") for what, written in PIPELINES]
+    ("written", "told"),
+    [case(80, what, written, told, then="DVC: exit 255, and nothing has run") for what, written, told in PIPELINES],
 )
-def test_dvc_refuses_a_bad_pipeline_before_anything_runs(here, written):
+def test_dvc_refuses_a_bad_pipeline_before_anything_runs(here, written, told):
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(here / "site")}
 
     def dvc(*arguments):
@@ -277,7 +285,7 @@ def test_dvc_refuses_a_bad_pipeline_before_anything_runs(here, written):
     before = tree(here)
     done = dvc("repro")
     assert done.returncode == 255
-    assert "ERROR: " in done.stderr
+    assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path("ran").exists()
     assert {name: tree(here).get(name) for name in written} == {name: before[name] for name in written}
