@@ -1,9 +1,12 @@
 """Files that are whole or not there: written beside their place, synced, renamed; and the hashes that prove them."""
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,17 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from trainyard.errors import BadInput
+from trainyard.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""How systems say that there is no room: on the disk, for this user, in a file."""
+
+
+class NoRoom(EnvironmentFailed):
+    """There is no room for what was to be written; what was there before is whole."""
+
+
+def reached(point: str, target: Path) -> None:
+    """Called at each point of a replacement; tests put in its place what dies or fails there."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Gives a sibling temporary path to write a file or a folder to; on success it takes the place of `target`.
 
-    On an exception nothing is left and `target` stays as it was.
+    On an exception nothing is left and `target` stays as it was. Raises NoRoom where the disk is full.
     """
     new = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,12 +45,21 @@ def replacing(target: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     draft = scratch / target.name
     try:
+        reached("begun", target)
         yield draft
+        reached("written", target)
         _sync(draft)
-        if target.is_dir() and not target.is_symlink():
-            target.rename(scratch / "old")
-        draft.replace(target)
+        reached("synced", target)
+        _put(draft, target)
+        reached("renamed", target)
         _sync_folder(target.parent)
+    except (OSError, NoRoom) as error:
+        if isinstance(error, OSError) and not _full(error, scratch):
+            raise
+        written = sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file()) / 1e6
+        free = shutil.disk_usage(scratch).free / 1e6
+        told = f"no room for {target.name}: more than {written:.1f} MB are needed, {free:.1f} MB are free"
+        raise NoRoom(f"{target.parent}: {told} (make room, and run it again)") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with suppress(OSError):  # they hold something, as they should
@@ -97,6 +121,27 @@ def digest(paths: Iterable[Path], base: Path = Path()) -> str:
         for file in sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]:
             total.update(f"{file.relative_to(base).as_posix()}\0{sha256(file)}\n".encode())
     return total.hexdigest()
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Rename a draft; a folder that is there changes places with it, so that at no moment there is none."""
+    if target.is_dir() and not target.is_symlink():
+        if _swapped(draft, target):
+            return
+        target.rename(draft.with_name("old"))
+    draft.replace(target)
+
+
+def _swapped(one: Path, other: Path) -> bool:
+    """Whether two paths have changed places in one step, as Linux does it on most file systems."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return exchange is not None and exchange(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
+
+
+def _full(error: OSError, folder: Path) -> bool:
+    # NumPy says of a short write no more than how short it was
+    return error.errno in FULL or (error.errno is None and shutil.disk_usage(folder).free < 2**20)
 
 
 def _sync(path: Path) -> None:
