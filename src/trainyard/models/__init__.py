@@ -5,8 +5,12 @@ Keras layers and `keras.ops` alone, so that each trains under every backend of K
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
+
+from trainyard.errors import BadInput
 from trainyard.params import Model
 from trainyard.quality.objectives import Objective
 
@@ -68,3 +72,13 @@ def layers(layer: "keras.Layer") -> "Iterator[keras.Layer]":
 def build(spec: Model, features: Features, objective: Objective, units: int) -> "keras.Model":
     """The core of a model, for an objective that needs so many units."""
     return family(spec).build(spec, features, Head(units, objective.activation, objective.name == "transcription"))
+
+
+def finite(model: "keras.Model", path: Path) -> None:
+    """Raises BadInput where a weight that came from `path` is not finite."""
+    import keras
+
+    for variable in model.variables:
+        values = keras.ops.convert_to_numpy(variable)
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise BadInput(f"{path}: the weights of `{variable.path}` are not finite (train the model again)")

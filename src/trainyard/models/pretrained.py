@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainyard.errors import BadInput, EnvironmentFailed
 from trainyard.files import read_json, sha256, write_json
+from trainyard.models import finite
 from trainyard.params import Backbone
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ HOST = ("storage.googleapis.com", 443)
 """Where `keras.applications` fetches ImageNet weights from."""
 PREFLIGHT_SECONDS = 5.0
 _ONLY = "for version v1, width 0.25 alone"
-PINNED = {"mobilenet_2_5_224_tf_no_top.h5": "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf"}
-"""SHA-256 of files for which Keras checks none."""
 WEIGHTS = "backbone.weights.h5"
 EMBEDDED = "mobilenet-v1-0.25-embedded.weights.h5"
+PINNED = {
+    "mobilenet_2_5_224_tf_no_top.h5": "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",
+    EMBEDDED: "fb2669dcb248989141278e393f139ab0a549d64d031f63b84ed2a0503b1b7571",
+}
+"""SHA-256 of files for which nobody else checks one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def _embedded(spec: Backbone) -> "keras.Model":
     if (spec.version, spec.width) != ("v1", 0.25):
         raise BadInput(f"params.yaml: backbone.weights: embedded ones exist {_ONLY} (got {spec.version}, {spec.width})")
     with as_file(resources("trainyard.models") / "weights" / EMBEDDED) as path:
+        if sha256(path) != PINNED[EMBEDDED]:
+            raise EnvironmentFailed(f"{path}: not the weights that ship (SHA-256 differs); install trainyard again")
         return _from_file(spec, path)
 
 
@@ -117,10 +123,12 @@ def _from_file(spec: Backbone, path: Path) -> "keras.Model":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves random
-            return network(spec, (224, 224, 3), str(path))
-    except (ValueError, OSError, KeyError, UserWarning) as error:
+            loaded = network(spec, (224, 224, 3), str(path))
+    except Exception as error:  # noqa: BLE001  # what somebody else made can fail in any way
         fit = f"weights of MobileNet {spec.version}, width {spec.width}, without its top"
-        raise BadInput(f"{path}: expected {fit} ({str(error).splitlines()[0][:160]})") from None
+        raise BadInput(f"{path}: expected {fit} ({' '.join(str(error).split())[:160]})") from None
+    finite(loaded, path)
+    return loaded
 
 
 def _cached(spec: Backbone) -> bool:

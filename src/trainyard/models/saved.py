@@ -1,4 +1,8 @@
-"""Saved models: `.keras` files, the same bytes for the same weights, checked when they are written and when loaded."""
+"""Saved models: `.keras` files, the same bytes for the same weights, checked when they are written and when loaded.
+
+Keras' safe mode is the second line: what is loaded has the hash that was written when the model was trained, and is
+such an archive as `save` writes, which inflates nothing and names no file but its own.
+"""
 
 import json
 import logging
@@ -14,6 +18,7 @@ import numpy as np
 from trainyard import files
 from trainyard.arrays import Array, row_bytes
 from trainyard.errors import BadInput, TrainingFailed
+from trainyard.models import finite
 
 if TYPE_CHECKING:
     import keras
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**25
 """Of raw values in a batch: a spectrogram takes ten times that of its recording."""
+MEMBERS = re.compile(r"(config|metadata)\.json|model\.weights\.h5|assets/(?!.*\.\.)[\w./-]+")
+"""What an archive may hold: config, weights, and vocabularies."""
 WARM, CALLS = 5, 40
 """Calls before a time is taken, and those whose time is taken."""
 
@@ -47,20 +54,43 @@ def save(model: "keras.Model", path: Path, sample: Mapping[str, Any]) -> str:
 
 
 def load(path: Path, sha256: str) -> "keras.Model":
-    """Load a model whose file has this SHA-256; raises BadInput before anything in another file is read."""
+    """Load a model whose file has this SHA-256.
+
+    Raises BadInput before anything in another file is read, and for what is no archive that `save` wrote, what Keras
+    refuses, and weights that are not finite.
+    """
     import keras
 
     if not path.is_file():
         raise BadInput(f"{path}: not found (train the model first)")
     if (found := files.sha256(path)) != sha256:
         raise BadInput(f"{path}: not the file that was trained (SHA-256 {found[:12]}…, expected {sha256[:12]}…)")
-    return keras.models.load_model(path, compile=False)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            odd = [one for one in archive.infolist() if one.compress_type or not MEMBERS.fullmatch(one.filename)]
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise BadInput(f"{path}: no .keras file: {error}") from None
+    if odd:
+        raise BadInput(f"{path}: no .keras file of trainyard: it holds `{odd[0].filename}`, or inflates it")
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # noqa: BLE001  # what somebody else made can fail in any way
+        raise BadInput(f"{path}: Keras refuses it: {' '.join(str(error).split())[:300]}") from None
+    finite(model, path)
+    return model
 
 
 def predict(model: "keras.Model", raw: Mapping[str, Any], batch_size: int = 256) -> Array:
-    """What the model gives for raw values; batch by batch, so that what lies on the disk stays there."""
+    """What the model gives for raw values; batch by batch, so that what lies on the disk stays there.
+
+    Raises BadInput where it takes others.
+    """
     import keras
 
+    takes = set(model.input) if isinstance(model.input, dict) else {tensor.name for tensor in model.inputs}
+    if takes != raw.keys():
+        told = f"takes {', '.join(sorted(takes))}, here is {', '.join(sorted(raw))}"
+        raise BadInput(f"the model `{model.name}` {told} (train it on this data)")
     count, batch_size = len(next(iter(raw.values()))), at_once(raw, batch_size)
     none = (0, *(side or 0 for side in model.output_shape[1:]))
     found = []
@@ -76,7 +106,14 @@ def at_once(raw: Mapping[str, Any], most: int) -> int:
 
 
 def answers(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, Any]) -> Array:
-    """The model's answers as its objective has them, by what model.json says `about` it; transcriptions are read."""
+    """The model's answers as its objective has them, by what model.json says `about` it; transcriptions are read.
+
+    Raises BadInput where it has another number of classes than model.json.
+    """
+    units, classes = model.output_shape[-1], len(about["classes"])
+    expected = {"binary": 1, "multiclass": classes, "transcription": classes + 1}.get(about["objective"], units)
+    if units != expected:
+        raise BadInput(f"the model `{model.name}` has {units} outputs, model.json {classes} classes (train it again)")
     found = predict(model, raw)
     if about["objective"] != "transcription":
         return found
