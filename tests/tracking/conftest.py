@@ -1,6 +1,13 @@
 """One MLflow database for all tests here (it takes seconds to make), and a small project whose models need no Keras."""
 
+import os
 import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +54,45 @@ def project(request, tracked):
 @pytest.fixture
 def new_project():
     return Project
+
+
+class Server:
+    """A real MLflow server, which keeps the artifacts too; ended it can be started again."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.running = subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True, **quiet)
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()  # noqa: S310  # ours
+                break
+            except OSError:
+                time.sleep(1)
+
+    def end(self):
+        """At once, with the processes that it started."""
+        if self.running.poll() is None:
+            os.killpg(self.running.pid, signal.SIGKILL)
+            self.running.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    running = Server(tmp_path_factory.mktemp("server"))
+    yield running
+    running.end()
 
 
 @dataclass

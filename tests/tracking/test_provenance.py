@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard import cli, files
+from trainyard import cli, files, tracking
 from trainyard.tracking import runs
 
 
@@ -99,6 +99,20 @@ def test_a_lock_names_the_versions_that_came_from_it(project, told):
     Path("other.lock").write_text("schema: '2.0'\nstages:\n  train@other: {md5: 1}\n")
     code, facts, _, _ = told("explain", "--lock", "other.lock")
     assert (code, facts[project.name]) == (0, "no version of the registry (the lock has no entry of it)")
+
+
+def test_what_the_registry_lacks_is_told(project, client):
+    lock(project, 1)
+    project.propose("first", 14)
+    assert tracking.amiss(Path("dvc.lock"), project.params) == []
+    lock(project, 2)
+    assert tracking.amiss(Path("dvc.lock"), project.params) == [
+        f"{project.name}: no version came from dvc.lock (run `trainyard publish {project.name}`)"
+    ]
+    tracking.publish(project.name, project.params)
+    client.delete_registered_model_alias(project.name, "champion")
+    (told,) = tracking.amiss(Path("dvc.lock"), project.params)
+    assert told.startswith(f"{project.name}: the registry has lost its champion, version 1")
 
 
 @pytest.mark.bad_input(

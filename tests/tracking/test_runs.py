@@ -111,7 +111,9 @@ def test_a_run_that_was_killed_is_ended_by_the_next(project, client, monkeypatch
             pass
         run._thread.join()
     run._monitor.finish()
+    assert runs.stale(project.params) == [project.name]
     train(project)
+    assert runs.stale(project.params) == []
     assert [made.info.status for made in found(client, project)] == ["KILLED", "FINISHED"]
 
 

@@ -4,9 +4,9 @@ Importing this package does not import MLflow, which takes more than a second.
 """
 
 from trainyard.tracking.promotion import champion, gate, promote, restore_aliases, rollback, set_aliases, withdrawn
-from trainyard.tracking.provenance import explain, history, made_from
+from trainyard.tracking.provenance import amiss, explain, history, made_from
 from trainyard.tracking.registry import Registered, compared_with, publish, scores_on, tag
-from trainyard.tracking.runs import Live, content_of, live
+from trainyard.tracking.runs import Live, content_of, live, stale
 from trainyard.tracking.store import connected, uri
 from trainyard.tracking.sweeps import Sweep, sweep
 
@@ -14,6 +14,7 @@ __all__ = [
     "Live",
     "Registered",
     "Sweep",
+    "amiss",
     "champion",
     "compared_with",
     "connected",
@@ -29,6 +30,7 @@ __all__ = [
     "rollback",
     "scores_on",
     "set_aliases",
+    "stale",
     "sweep",
     "tag",
     "uri",

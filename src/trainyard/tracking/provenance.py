@@ -51,18 +51,38 @@ def history(name: str) -> list[str]:
 
 def made_from(lock: Path, params: Params) -> list[str]:
     """The versions of each model that came from the entries of a dvc.lock; raises BadInput where it is not there."""
-    if not lock.is_file():
-        raise BadInput(f"{lock}: not found (expected a dvc.lock)")
     told = []
     with store.connected() as client:
-        for name, spec in params.models.items():
-            digest = registry.lineage(name, spec.dataset, lock)
-            versions = client.search_model_versions(f"name = '{name}'")
-            made = sorted(int(one.version) for one in versions if digest in _locks(one))
+        for name, digest, made in _made_from(client, lock, params):
             numbers = ", ".join(str(number) for number in made)
             of = f"dvc.lock {digest}" if digest else "the lock has no entry of it"
             told.append(f"{name}: {f'version {numbers}' if made else 'no version of the registry'} ({of})")
     return told
+
+
+def amiss(lock: Path, params: Params) -> list[str]:
+    """What the registry lacks of what a dvc.lock and the ledgers tell of, one line each.
+
+    Raises BadInput where there is no dvc.lock.
+    """
+    told = []
+    with store.connected() as client:
+        for name, digest, made in _made_from(client, lock, params):
+            if digest and not made:
+                told.append(f"{name}: no version came from {lock} (run `trainyard publish {name}`)")
+            if lost := promotion.lost(client, name):
+                told.append(lost)
+    return told
+
+
+def _made_from(client: "MlflowClient", lock: Path, params: Params) -> Iterator[tuple[str, str, list[int]]]:
+    """Of each model its name, the digest of its entries in a dvc.lock, and the versions that came from them."""
+    if not lock.is_file():
+        raise BadInput(f"{lock}: not found (expected a dvc.lock)")
+    for name, spec in params.models.items():
+        digest = registry.lineage(name, spec.dataset, lock)
+        versions = client.search_model_versions(f"name = '{name}'")
+        yield name, digest, sorted(int(one.version) for one in versions if digest in _locks(one))
 
 
 def _facts(client: "MlflowClient", version: "ModelVersion") -> Iterator[str]:

@@ -203,7 +203,8 @@ def _register(
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
     known = {key: value for key, value in tags.items() if value}
-    return client.create_model_version(name, source, run.info.run_id, known, model_id=source.rpartition("/")[2])
+    with store.once():
+        return client.create_model_version(name, source, run.info.run_id, known, model_id=source.rpartition("/")[2])
 
 
 def _made_again(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str, str]) -> None:
@@ -224,7 +225,8 @@ def _logged(client: "MlflowClient", run: "Run", content: str, about: Mapping[str
         if model.status == LoggedModelStatus.READY:
             return str(model.model_id)
         client.delete_logged_model(model.model_id)
-    model = client.create_logged_model(experiment, about["model"], run_id, {"trainyard.content": content})
+    with store.once():
+        model = client.create_logged_model(experiment, about["model"], run_id, {"trainyard.content": content})
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
         client.log_model_artifacts(model.model_id, str(pyfunc.save(Path(scratch), model.model_id, run_id, about, data)))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])

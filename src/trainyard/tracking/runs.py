@@ -16,7 +16,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10
 """Seconds that a training which is over waits for its last figures to be written."""
+AWAY, PAUSE = 90, 2
+"""Seconds that a server may be away while the training goes on, and those between two tries."""
+HASTE = 2
+"""Seconds in which a training that was told to end may still write figures: how it ended is written after them."""
 
 
 @contextmanager
@@ -54,8 +58,8 @@ def live(name: str, params: Params, data: Prepared) -> Iterator["Live"]:
 class Live:
     """A run that is written by a thread of its own: the training never waits for it, and goes on where it breaks.
 
-    Where nobody answers at the start (at most 11 seconds), or MLflow fails later, one line says so and nothing more is
-    written.
+    Where nobody answers at the start (at most 9 seconds), or MLflow fails later and for longer than a server takes to
+    start again, one line says so and nothing more is written.
     """
 
     lost = "the run is not tracked live: %s (`register` rebuilds it from the files)"
@@ -66,7 +70,7 @@ class Live:
         self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._seen: set[int] = set()
-        self._ended = False
+        self._ended, self._closing, self._lost, self._latest = False, Event(), False, math.inf
         try:
             with store.connected() as client:
                 # imported here and not in the thread: two threads that import at once can stand in each other's way
@@ -94,6 +98,9 @@ class Live:
         """End the run; `live` calls this."""
         if self._thread is None:
             return
+        self._closing.set()
+        if status == "KILLED":
+            self._latest = time.monotonic() + HASTE
         self._todo.put(partial(self._end, status))
         self._todo.put(None)
         self._thread.join(PATIENCE)
@@ -101,29 +108,46 @@ class Live:
             self._give_up(TimeoutError(f"not done {PATIENCE} s after the training"))
 
     def _give_up(self, error: Exception) -> None:
-        log.warning(self.lost, str(error).partition("\n")[0])
+        if not self._lost:
+            self._lost = True
+            log.warning(self.lost, str(error).partition("\n")[0])
 
     def _work(self) -> None:
         try:
-            self._begin()
+            self._persist(self._begin)
             for task in iter(self._todo.get, None):
-                task()
+                self._persist(task)
         except Exception as error:  # noqa: BLE001  # whatever it is, the training goes on
             self._give_up(error)
+
+    def _persist(self, task: Callable[[], None]) -> None:
+        """Try again while the training goes on; what was written once may be written twice."""
+        from mlflow.exceptions import MlflowException
+
+        latest = time.monotonic() + AWAY
+        while True:
+            try:
+                return task()
+            except MlflowException:
+                if self._closing.is_set() or time.monotonic() > latest:
+                    raise
+                self._closing.wait(PAUSE)
 
     def _begin(self) -> None:
         self._experiment = store.experiment(self._client, self._data.name)
         end_dead(self._client, self._experiment, self._name)
         tags = {**self._tags, "trainyard.place": _place()}
-        self._run = self._client.create_run(self._experiment, tags=tags, run_name=self._name).info.run_id
+        with store.once():
+            self._run = self._client.create_run(self._experiment, tags=tags, run_name=self._name).info.run_id
+        log_described(self._client, self._run, self._params, self._data)
         self._monitor = self._monitored(self._run)
         self._monitor.start()  # type: ignore[no-untyped-call]
-        log_described(self._client, self._run, self._params, self._data)
 
     def _log_epoch(self, epoch: int, row: Mapping[str, float], at: int) -> None:
-        if epoch not in self._seen:  # a resumed training may tell of an epoch again
-            self._seen.add(epoch)
+        # a resumed training may tell of an epoch again
+        if epoch not in self._seen and time.monotonic() < self._latest:
             self._client.log_batch(self._run, metrics=points(epoch, row, at))
+            self._seen.add(epoch)
 
     def _finish(self, folder: Path) -> None:
         content = content_of(folder)
@@ -152,7 +176,8 @@ def rebuild(client: "MlflowClient", name: str, params: Params, data: Prepared, f
         client.delete_run(half.info.run_id)
     model_params, tags = described(name, files.read_json(folder / "model.json")["params"], params, data)
     tags |= {"trainyard.content": content, "trainyard.rebuilt": "true"}
-    run_id = client.create_run(experiment, tags=tags, run_name=run_name(name, content)).info.run_id
+    with store.once():
+        run_id = client.create_run(experiment, tags=tags, run_name=run_name(name, content)).info.run_id
     log_described(client, run_id, model_params, data)
     metrics = [metric for epoch, row in _history(folder) for metric in points(epoch, row, now())]
     for start in range(0, len(metrics), 1000):  # as many as a server takes at once
@@ -174,6 +199,20 @@ def run_name(name: str, content: str) -> str:
 def with_content(client: "MlflowClient", experiment: str, content: str) -> "Run | None":
     """The finished run of a content that nobody has deleted."""
     return next(iter(tagged(client, experiment, {"trainyard.content": content}, "FINISHED")), None)
+
+
+def stale(params: Params) -> list[str]:
+    """The models of which this folder has runs that are RUNNING; those whose training is over have lost their end."""
+    with store.connected() as client:
+        experiments = [client.get_experiment_by_name(name) for name in params.datasets]
+        found = [
+            run.data.tags["trainyard.model"]
+            for experiment in experiments
+            if experiment
+            for run in tagged(client, experiment.experiment_id, {"trainyard.place": _place()}, "RUNNING")
+            if "trainyard.model" in run.data.tags
+        ]
+        return sorted(set(found))
 
 
 def end_dead(client: "MlflowClient", experiment: str, name: str) -> None:

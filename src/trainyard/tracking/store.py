@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,8 +30,8 @@ DEFAULTS = {
 }
 """What the user may set otherwise; MLflow reads some of it when it is imported."""
 
-FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-"""The first call asks whether anybody is there at all: 11 seconds at most."""
+FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+"""The first call asks whether anybody is there at all: 9 seconds at most."""
 
 
 def uri() -> str:
@@ -90,6 +90,11 @@ def experiment(client: "MlflowClient", dataset: str) -> str:
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
+
+
+def once() -> AbstractContextManager[None]:
+    """Within, what MLflow makes it makes once: where an answer is lost it would ask again, and there would be two."""
+    return _environment({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
 
 
 @contextmanager

@@ -74,7 +74,9 @@ class Sweep(Live):
 
         if trial.number in self._seen:
             return
-        self._seen.add(trial.number)
+        half = {PARENT: self._run, "trainyard.trial": str(trial.number)}  # of a try that MLflow broke off
+        for left in runs.tagged(self._client, self._experiment, half):
+            self._client.delete_run(left.info.run_id)
         tags = {PARENT: self._run, "trainyard.tune": self._name, "trainyard.trial": str(trial.number)}
         tags |= {"trainyard.why": trial.why} if trial.why else {}
         began, ended = (int(time.timestamp() * 1000) for time in (trial.began, trial.ended))
@@ -91,6 +93,7 @@ class Sweep(Live):
         if trial.value is not None:
             self._client.log_metric(run, "kept_val_loss", trial.value, ended)
         self._client.set_terminated(run, "KILLED" if trial.why else "FINISHED", ended)
+        self._seen.add(trial.number)
 
     def _result(self, figures: Mapping[str, float]) -> None:
         self._client.log_batch(self._run, metrics=runs.points(0, figures, runs.now()))
