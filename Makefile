@@ -43,8 +43,7 @@ repro: $(ready) ## Run the whole line: what has not changed is not run again
 	@if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then dvc config --local core.no_scm true; \
 		elif grep -qs no_scm .dvc/config.local; then dvc config --local --unset core.no_scm; fi
 	$(if $(filter gpu,$(DEVICE)),@python -c '$(gpu)')
-	trainyard check
-	dvc repro
+	trainyard repro
 
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui
@@ -97,4 +96,6 @@ $(ready): $(lock) pyproject.toml
 		&& uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode $< \
 		|| $(pip) install --require-hashes --requirement $<
 	$(pip) install --quiet --no-deps --no-build-isolation --editable .
+	@# DVC keeps pickles there: by default in a folder that everybody on the machine may write to
+	install -d -m 700 .dvc/tmp/site && .venv/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
 	@touch $@

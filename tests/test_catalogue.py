@@ -239,6 +239,11 @@ def test_the_blocks_are_read_as_they_are_meant_whatever_the_folder(out):
     assert printed["datasets"]["wine_quality"]["path"] == f"{out}/wine_quality/white.csv"
 
 
+@pytest.mark.fault(
+    number=29,
+    what="a byte of a download is another one",
+    then="refused in one line with both hashes, and not kept",
+)
 def test_a_wrong_byte_is_refused_and_not_kept(mirror, monkeypatch, refused):
     source = publish(monkeypatch, GOOD)
     wrong = flipped(GOOD, 5000)
@@ -261,6 +266,11 @@ def test_a_file_that_a_mirror_lacks_is_told(mirror, monkeypatch, refused):
     refused(5, f"{mirror}/tiny.tar.gz: not found (TRAINYARD_MIRROR")
 
 
+@pytest.mark.fault(
+    number=28,
+    what="the host hangs up in the middle of a download",
+    then="it is asked for the rest",
+)
 def test_a_download_that_breaks_off_goes_on_where_it_stopped(server):
     server.faults = ["die"]
     assert cli.main(["fetch", "tiny"]) == 0
@@ -327,6 +337,11 @@ def test_a_file_that_moved_is_followed(server):
     assert [path for path, _ in server.asked] == ["/tiny.tar.gz", "/elsewhere"]
 
 
+@pytest.mark.fault(
+    number=1,
+    what="a download is killed (SIGKILL)",
+    then="nothing lies under the final name; the next one goes on where it stopped",
+)
 def test_a_fetch_that_is_killed_goes_on_where_it_stopped(server):
     with fetching(server) as part:
         assert part.stat().st_size == PIECE
@@ -336,6 +351,11 @@ def test_a_fetch_that_is_killed_goes_on_where_it_stopped(server):
     assert [part for _, part in server.asked] == ["bytes=0-", f"bytes={PIECE}-"]
 
 
+@pytest.mark.fault(
+    number=29,
+    what="the page of a proxy comes with 200 in place of a file",
+    then="refused in one line, exit 5; what was there stays",
+)
 def test_a_proxy_s_page_is_refused_and_costs_nothing_that_was_there(server, refused):
     server.faults = ["die", "page"]
     refused(5, "/tiny.tar.gz: an HTML page came in place of the file")
@@ -344,6 +364,11 @@ def test_a_proxy_s_page_is_refused_and_costs_nothing_that_was_there(server, refu
     assert server.asked[-1][1] == f"bytes={PIECE}-"
 
 
+@pytest.mark.fault(
+    number=28,
+    what="a host answers with 404, 403, 503 or 429, or hangs up again and again",
+    then="exit 5 in one line after a few tries; nothing lies under the final name",
+)
 @pytest.mark.parametrize(("fault", "times"), [(404, 1), (403, 1), (503, 3), (429, 3), ("die", 3)])
 def test_a_host_that_does_not_answer_is_asked_again_only_where_that_may_help(server, refused, fault, times):
     server.faults = [fault] * times

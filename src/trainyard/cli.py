@@ -1,17 +1,17 @@
 """`trainyard <verb> [name]`: one verb a stage, and what people ask for between stages."""
 
 import argparse
+import errno
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from trainyard import params
+from trainyard import guard, params
 from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
 from trainyard.params import Params
 
@@ -34,11 +34,11 @@ MOVES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code: 2 bad input, 3 training failed, 4 gate refused, 5 environment."""
     asked = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run in MLflow ends as KILLED
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("trainyard").setLevel(logging.INFO)
     try:
-        _run(asked)
+        with guard.in_order():
+            _run(asked)
     except TrainyardError as error:
         if asked.debug:
             raise
@@ -53,7 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if asked.debug or error.strerror is None:
             raise
-        sys.stderr.write(f"error: {error.filename or 'the system'}: {error.strerror}\n")
+        sys.stderr.write(f"error: {error.filename or 'the system'}: {error.strerror}{_remedy(error)}\n")
+        return EnvironmentFailed.exit_code
+    except MemoryError as error:
+        if asked.debug:
+            raise
+        told = f" ({error})" if str(error) else ""
+        sys.stderr.write(f"error: out of memory{told} (free some; of a training a smaller `batch_size` takes less)\n")
         return EnvironmentFailed.exit_code
     except KeyboardInterrupt:
         return 130
@@ -70,10 +76,10 @@ def _run(asked: argparse.Namespace) -> None:
     loaded = params.load()
     if asked.verb == "init":
         import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
-    elif asked.verb == "check":
-        _check(loaded)
-    elif asked.verb == "report":
-        import_module("trainyard.stages.report").report(loaded)
+    elif asked.verb in ("check", "doctor"):
+        {"check": _check, "doctor": _doctor}[asked.verb](loaded)
+    elif asked.verb == "repro":
+        _repro(asked.stages, loaded)
     elif asked.verb == "publish":
         _publish(asked.name, loaded)
     elif asked.verb == "ui":
@@ -87,7 +93,9 @@ def _run(asked: argparse.Namespace) -> None:
         tune = import_module("trainyard.stages.tune").tune
         sys.stdout.write(tune(asked.name, loaded, trials=asked.trials, apply=asked.apply))
     else:
-        getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(asked.name, loaded)
+        of = [] if asked.verb == "report" else [asked.name]
+        with guard.alone(" ".join([asked.verb, *of])):
+            getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(*of, loaded)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("path", help="a CSV or TSV file, or a folder of images or recordings")
     init.add_argument("--name", help="name of dataset and model (by default that of the file or folder)")
     verbs.add_parser("report", help="write the page about all data and models")
+    repro = verbs.add_parser("repro", help="check params.yaml, then run the line by DVC, alone in this folder")
+    repro.add_argument("stages", nargs="*", help="stages of dvc.yaml, `register@mlp` (by default all)")
     verbs.add_parser("check", help="check the whole of params.yaml")
+    verbs.add_parser("doctor", help="look at the environment, and say what is well and what to mend; exit code 5, or 2")
     schema = verbs.add_parser("schema", help="write params.schema.json, by which editors check params.yaml")
     schema.add_argument("--check", action="store_true", help="only compare it with the one that is there")
     publish = verbs.add_parser("publish", help="bring the registry up to what the files say")
@@ -129,6 +140,15 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--apply", action="store_true", help="write the best into params.yaml")
     verbs.add_parser("ui", help="open MLflow's pages on this project").add_argument("--port", type=int, default=5000)
     return parser
+
+
+def _remedy(error: OSError) -> str:
+    remedies = {
+        errno.EMFILE: "a process may have too few files open: `ulimit -n 4096`",
+        errno.EROFS: "make it writable, or work in a folder that is",
+        errno.EACCES: "make it readable and writable for you",
+    }
+    return f" ({remedies[error.errno]})" if error.errno in remedies else ""
 
 
 def _count(text: str) -> int:
@@ -172,6 +192,24 @@ def _refuse_strays(pipeline: Path) -> None:
     told = f"{pipeline}: stages.{{}}: output {{}} lies outside of the project"
     if strays := [told.format(*out) for out in outputs if Path(out[1]).is_absolute() or ".." in Path(out[1]).parts]:
         raise BadInput(*strays)
+
+
+def _repro(stages: Sequence[str], loaded: Params) -> None:
+    _check(loaded)
+    with guard.alone("repro"):
+        from dvc.cli import main as dvc  # here, and not in another process: what holds the lock is what runs the line
+
+        logging.getLogger().handlers.clear()  # DVC prints for itself
+        if code := dvc(["repro", *stages]):
+            sys.exit(code)
+
+
+def _doctor(loaded: Params) -> None:
+    from trainyard import doctor
+
+    for line in doctor.examine(loaded):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def _schema(*, check: bool) -> None:

@@ -7,6 +7,7 @@ TensorFlow: nothing else looks words up. So a core goes over to JAX as numbers, 
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -191,6 +192,7 @@ def _main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("trainyard").setLevel(logging.INFO)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a CI job that is cancelled tells both: the one that asks ends this
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # a progress bar is for people
 

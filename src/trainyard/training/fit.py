@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import pandas as pd
 
-from trainyard import kinds, models
+from trainyard import guard, kinds, models
 from trainyard.arrays import resident, row_bytes
-from trainyard.errors import BadInput, TrainingFailed
+from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
 from trainyard.kinds import Prepared
 from trainyard.models import ctc
 from trainyard.params import Model, Optimizer, Schedule
@@ -33,12 +33,14 @@ TOGETHER = 32
 
 REFUSALS: tuple[type[Exception], ...] = (TypeError, ValueError)
 """What Keras raises for a name that it knows and that does not fit."""
+EXHAUSTED: tuple[type[Exception], ...] = (MemoryError,)
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
     from trainyard.training import steps
 
     REFUSALS += (tf.errors.InvalidArgumentError,)
+    EXHAUSTED += (tf.errors.ResourceExhaustedError,)
 elif keras.backend.backend() == "jax":
     from trainyard.training import scan
 
@@ -99,7 +101,7 @@ def fit(
     Gives the history, a row an epoch (index `epoch`, from `first` on): loss, metrics, the same of the validation split
     as `val_...`, learning_rate, and `kept`, 1 in the row of the kept epoch. With `resume` it goes on where a training
     that was killed had come to. Raises TrainingFailed for a loss that is not finite, BadInput for an optimizer, loss or
-    metric that Keras refuses.
+    metric that Keras refuses, EnvironmentFailed where memory does not suffice.
     """
     epochs = epochs or spec.epochs
     cut, validation_cut = None, None
@@ -132,17 +134,21 @@ def fit(
     for row in rows:
         on_epoch(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})
     try:
-        trained.fit(
-            source if isinstance(source, Fed) else source.dataset(),
-            validation_data=Fed(
-                Batches(len(validation[1]), max(spec.batch_size, 256), None, validation_cut), *validation
-            ),
-            epochs=epochs,
-            initial_epoch=epochs if kept and kept.over else len(rows),
-            shuffle=False,  # Batches does it, so that an epoch's order can be had again
-            callbacks=[Watch(source, first, epochs, on_epoch, rows), *counting, *([kept] if kept else [])],
-            verbose=1 if sys.stderr.isatty() and log.isEnabledFor(logging.INFO) else 0,
-        )
+        with guard.epochs():
+            trained.fit(
+                source if isinstance(source, Fed) else source.dataset(),
+                validation_data=Fed(
+                    Batches(len(validation[1]), max(spec.batch_size, 256), None, validation_cut), *validation
+                ),
+                epochs=epochs,
+                initial_epoch=epochs if kept and kept.over else len(rows),
+                shuffle=False,  # Batches does it, so that an epoch's order can be had again
+                callbacks=[Watch(source, first, epochs, on_epoch, rows), *counting, *([kept] if kept else [])],
+                verbose=1 if sys.stderr.isatty() and log.isEnabledFor(logging.INFO) else 0,
+            )
+    except EXHAUSTED as error:
+        remedy = "in params.yaml a smaller `batch_size` takes less"
+        raise EnvironmentFailed(f"out of memory with batches of {spec.batch_size} ({remedy})") from error
     except REFUSALS as error:
         if len(rows) > told:  # not a name that Keras knows and that does not fit: that is told at the first step
             raise

@@ -18,8 +18,9 @@ import keras
 import numpy as np
 
 import trainyard
-from trainyard import files
+from trainyard import files, guard
 from trainyard.arrays import Array
+from trainyard.files import NoRoom
 from trainyard.params import Params
 
 log = logging.getLogger(__name__)
@@ -141,9 +142,9 @@ class Kept(keras.callbacks.Callback):
                 callback.best_weights = best
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keep the state; where it cannot be written, the training goes on all the same."""
+        """Keep the state, and end where that was asked for; where it cannot be written, the training goes on."""
         over = self.model.stop_training or epoch + 1 == self.params["epochs"]
-        if not over and not self.resume.due():
+        if not over and not guard.ending() and not self.resume.due():
             return
         arrays = {
             f"{name}.{number}": keras.ops.convert_to_numpy(variable)
@@ -156,8 +157,10 @@ class Kept(keras.callbacks.Callback):
         counted = [{name: _plain(vars(callback).get(name)) for name in COUNTED} for callback in self.others]
         try:
             self.resume.write(epoch + 1, arrays, {"rows": self.rows, "callbacks": counted, "over": over})
-        except OSError as error:
+        except (OSError, NoRoom) as error:
             log.warning("%s: no state is kept (%s): a training that is killed begins anew", self.resume.folder, error)
+        if guard.ending():
+            guard.end()
 
     def _variables(self) -> dict[str, list[keras.Variable]]:
         optimizer = self.model.optimizer
