@@ -4,6 +4,8 @@
 DEVICE ?= $(or $(patsubst .venv/ready-%,%,$(firstword $(wildcard .venv/ready-*))),cpu)
 # makes .venv; any of 3.11 to 3.13
 PYTHON ?= python3
+# the remote of DVC for `make pull` and `make push`; by default the one that `dvc remote default` names
+REMOTE ?=
 # where `make lock` writes
 LOCKS ?= requirements
 
@@ -32,7 +34,7 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui bench bench-seeds test test-slow test-all check format lock
+.PHONY: help setup repro pull push ui bench bench-seeds test test-slow test-all check format lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -44,6 +46,15 @@ repro: $(ready) ## Run the whole line: what has not changed is not run again
 		elif grep -qs no_scm .dvc/config.local; then dvc config --local --unset core.no_scm; fi
 	$(if $(filter gpu,$(DEVICE)),@python -c '$(gpu)')
 	trainyard repro
+
+pull: $(ready) ## Fetch from the remote what dvc.lock names, and prove it whole
+	dvc pull $(addprefix --remote ,$(REMOTE))
+	trainyard verify
+
+push: $(ready) ## Send to the remote what dvc.lock names, and prove that it holds it whole
+	trainyard verify
+	dvc push --run-cache $(addprefix --remote ,$(REMOTE))
+	trainyard verify --remote $(REMOTE)
 
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui

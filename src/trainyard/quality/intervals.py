@@ -4,9 +4,11 @@ What a metric owes to each example, or to each group of them, is told by leaving
 jackknife (Tukey, 1958), whose mean the metric is, or nearly so. How far that mean can be trusted depends on how they
 were drawn:
 
-- One by one: Wilson's interval (1927) for shares; for one of no plain count, such as F1, Wilson's of as many examples
-  as its standard error speaks of. Errors and losses are skewed: Hall's transformation (1992) of Student's t. (In trials
-  with the log loss of 114 examples it held the truth 92 to 96 times in 100, bootstrap-t 90 to 95, BCa at most 80.)
+- One by one: Wilson's interval (1927) for shares of a count, F1 by Jaccard's share among them. For others, such as AUC,
+  Student's t of the logarithm of the odds, by the delta method (of AUC that is DeLong's standard error, 1988, on the
+  scale of Pepe, 2003). Errors and losses are skewed: Hall's transformation (1992) of Student's t. (In trials with the
+  log loss of 114 examples it held the truth 94 to 95 times in 100, Student's t of its logarithm 87 to 94, bootstrap-t
+  90 to 95, BCa at most 80.)
 - In groups: the same of the groups' pseudo-values, with a degree of freedom less than there are groups.
 - One after another in time: Student's t, with the standard error that the slowest waves show, as neighbours that say
   the same hide in the fast ones (equal-weighted cosines; Müller, 2007; Lazarus, Lewis, Stock & Watson, 2018).
@@ -21,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trainyard.arrays import Array
-from trainyard.quality.metrics import SHARES, SIZES
+from trainyard.quality.metrics import COUNTS, SHARES, auc, auc_examples, f1
 
 Floats = NDArray[np.floating]
 Metric = Callable[[Array, Floats], float]
@@ -85,7 +87,7 @@ class Draws:
         """Degrees of freedom of Student's t: one less than units; or the waves, eight horizons long at least."""
         if not self.horizon:
             return self.count - 1
-        return max(1, round(min(0.4 * self.count ** (2 / 3), self.count / (4 * self.horizon))))
+        return max(1, min(round(0.4 * self.count ** (2 / 3)), self.count // (4 * self.horizon)))
 
     def of(self, chosen: NDArray[np.bool_]) -> "Draws":
         """How the chosen examples alone were drawn."""
@@ -142,16 +144,15 @@ def _of_metric(metric: Metric, target: Array, answer: Floats, sample: Draws) -> 
     nothing = Interval(value, np.nan, np.nan)
     if not sample.enough or np.isnan(value):
         return nothing
-    if sample.independent and metric in SIZES:
-        size = SIZES[metric](target, answer)
-        return _wilson(value, size, _quantile()) if size >= LEAST_UNITS else nothing
+    if sample.independent and metric in COUNTS:
+        return _of_count(value, COUNTS[metric](target, answer), jaccard=metric is f1)
     pseudo = _pseudo(metric, value, target, answer, sample)
     if np.isnan(pseudo).any():
         return nothing  # without some example the metric is not defined
     error, quantile = sample.standard_error(pseudo), _quantile(sample.freedom)
     if metric in SHARES and value <= 1:
-        size = min(value * (1 - value) / error**2, len(target)) if error > 0 else sample.count
-        return _wilson(value, size, quantile)
+        same = min(sample.count, auc_examples(target, answer)) if metric is auc else sample.count
+        return _logit(value, error, quantile, same)
     if sample.horizon and value > 0:  # an error: its logarithm is less skewed
         return Interval(value, *(float(value * np.exp(end * error / value)) for end in (-quantile, quantile)))
     return _hall(value, pseudo, error, quantile)
@@ -178,6 +179,30 @@ def _wilson(share: float, size: float, quantile: float) -> Interval:
     middle, reach = share + square / 2, np.sqrt(square * (share * (1 - share) + square / 4))
     ends = np.clip(np.array([middle - reach, middle + reach]) / (1 + square), 0, 1)
     return Interval(share, min(share, float(ends[0])), max(share, float(ends[1])))
+
+
+def _of_count(value: float, size: float, *, jaccard: bool) -> Interval:
+    """Wilson's, of a share of `size` examples, or of the F1 that such a share J gives: 2J / (1 + J)."""
+    if size < LEAST_UNITS:
+        return Interval(value, np.nan, np.nan)
+    if not jaccard:
+        return _wilson(value, size, _quantile())
+    share = _wilson(value / (2 - value), size, _quantile())
+    return Interval(value, 2 * share.low / (1 + share.low), 2 * share.high / (1 + share.high))
+
+
+def _logit(share: float, error: float, quantile: float, same: float) -> Interval:
+    """Student's t of the logarithm of the odds, its standard error by the delta method.
+
+    Where no unit differs from another there is none: Wilson's, of `same` of them.
+    """
+    from scipy.special import expit, logit
+
+    if error == 0 or not 0 < share < 1:
+        return _wilson(share, same, quantile)
+    reach = quantile * error / (share * (1 - share))
+    low, high = expit(logit(share) + np.array([-reach, reach]))
+    return Interval(share, float(low), float(high))
 
 
 def _hall(value: float, pseudo: Floats, error: float, quantile: float) -> Interval:

@@ -185,13 +185,13 @@ def _f1_by_class(target: Array, classes: NDArray[np.intp], count: int) -> Floats
     return 2 * right / np.maximum(total, 1)
 
 
-SIZES: Mapping[Callable[..., float], Callable[[Array, Floats], float]] = {
+COUNTS: Mapping[Callable[..., float], Callable[[Array, Floats], float]] = {
     accuracy: lambda target, answer: len(target),
     precision: lambda target, answer: np.sum(chosen(answer) == 1),
     recall: lambda target, answer: np.sum(target == 1),
-    auc: auc_examples,
+    f1: lambda target, answer: np.sum((chosen(answer) == 1) | (target == 1)),
 }
-"""Metrics of which it is known of how many examples they are a share."""
+"""Metrics that a plain share among so many of the examples gives; F1 is 2J / (1 + J) of Jaccard's share J."""
 
 SHARES = frozenset({accuracy, precision, recall, f1, balanced_accuracy, macro_f1, auc, word_error, character_error})
 """Metrics that are 0 at least and, but for very wrong transcripts, 1 at most, as shares are."""

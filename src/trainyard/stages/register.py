@@ -22,6 +22,7 @@ from trainyard.training import device
 log = logging.getLogger(__name__)
 
 
+@tracking.again_if_overtaken
 def register(name: str, params: Params) -> None:
     """Write the verdict on `models/NAME` and its card to `reports/models/NAME`, after MLflow knows them."""
     spec, asked = params.model(name), params.evaluate[name]

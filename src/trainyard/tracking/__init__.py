@@ -3,7 +3,16 @@
 Importing this package does not import MLflow, which takes more than a second.
 """
 
-from trainyard.tracking.promotion import champion, gate, promote, restore_aliases, rollback, set_aliases, withdrawn
+from trainyard.tracking.promotion import (
+    again_if_overtaken,
+    champion,
+    gate,
+    promote,
+    restore_aliases,
+    rollback,
+    set_aliases,
+    withdrawn,
+)
 from trainyard.tracking.provenance import amiss, explain, history, made_from
 from trainyard.tracking.registry import Registered, compared_with, publish, scores_on, tag
 from trainyard.tracking.runs import Live, content_of, live, stale
@@ -14,6 +23,7 @@ __all__ = [
     "Live",
     "Registered",
     "Sweep",
+    "again_if_overtaken",
     "amiss",
     "champion",
     "compared_with",

@@ -6,13 +6,15 @@ machines move at once. Processes of one folder wait for each other besides.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard import files
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
+from trainyard.params import Params
 from trainyard.tracking import ledger, registry, store
 from trainyard.tracking.ledger import Entry
 from trainyard.tracking.registry import Registered
@@ -27,6 +29,24 @@ MOST_LETTERS = 5000
 """As many as a database takes of a description."""
 WORN = 10
 """Contents that were judged on the same test rows, from which on that is worth a word."""
+
+
+class Overtaken(EnvironmentFailed):
+    """Somebody else moved an alias at the same time: what was judged is no longer what is there."""
+
+
+def again_if_overtaken(judge: Callable[[str, Params], None]) -> Callable[[str, Params], None]:
+    """Judges a model once more where it was overtaken, against what is there now."""
+
+    @wraps(judge)
+    def judged(name: str, params: Params) -> None:
+        try:
+            judge(name, params)
+        except Overtaken as overtaken:
+            log.warning("%s: so it is judged again", overtaken)
+            judge(name, params)
+
+    return judged
 
 
 def champion(name: str) -> Registered | None:
@@ -55,7 +75,7 @@ def set_aliases(mine: Registered, against: str, *, champion: bool, card: str, ve
     `against` is the content of the champion that it was compared with, "" where there was none; `verdict` holds
     `passed` and `checks`.
 
-    Raises EnvironmentFailed where somebody else moved an alias at the same time.
+    Raises Overtaken where somebody else moved an alias at the same time.
     """
     _judge(mine, against, card, verdict, "register", crown=champion)
 
@@ -147,7 +167,7 @@ def _judge(mine: Registered, against: str, card: str, verdict: Mapping[str, Any]
     with _moving(name) as client:
         now, held = _present(client, name)
         if crown and now and _key(now) not in (against, mine.content):
-            raise EnvironmentFailed(f"{name}: version {now.version} became champion meanwhile (register again)")
+            raise Overtaken(f"{name}: version {now.version} became champion meanwhile (register again)")
         client.update_model_version(name, mine.version, _description(name, card))
         client.set_model_version_tag(name, mine.version, "trainyard.against", against)
         client.set_model_version_tag(name, mine.version, "trainyard.verdict", json.dumps(told))
@@ -156,11 +176,11 @@ def _judge(mine: Registered, against: str, card: str, verdict: Mapping[str, Any]
             try:
                 _move(client, client.get_model_version(name, mine.version), now, held, verb, "passed its gate")
             except GateRefused as refused:
-                raise EnvironmentFailed(f"{refused} (register again)") from None
+                raise Overtaken(f"{refused} (register again)") from None
         client.set_registered_model_alias(name, "challenger", mine.version)
         # MLflow has no compare-and-set
         if (version := str(client.get_model_version_by_alias(name, "challenger").version)) != mine.version:
-            raise EnvironmentFailed(f"{name}: challenger was moved to version {version} meanwhile (register again)")
+            raise Overtaken(f"{name}: challenger was moved to version {version} meanwhile (register again)")
 
 
 def _present(client: "MlflowClient", name: str) -> tuple[Registered | None, Sequence[Entry]]:
