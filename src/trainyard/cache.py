@@ -57,12 +57,16 @@ def verify(remote: str | None = None) -> None:
             made = [out for out in repo.index.outs if out.hash_info and not out.stage.is_repo_import]
             cached = [out for out in made if out.use_cache]
             if remote is None:
-                _hash("the cache", _stored(cached, repo.cache.local), "delete {}, then `dvc pull` or `dvc repro`")
-                _hash("the workspace", _laid_out(made, repo.cache.local), "`dvc checkout` brings back {}")
+                _hash(
+                    "the cache",
+                    _stored(cached, repo.cache.local),
+                    "delete {path} and {name}, then `dvc pull` or `dvc repro`",
+                )
+                _hash("the workspace", _laid_out(made, repo.cache.local), "delete it, then `dvc checkout`")
             else:
                 place = repo.cloud.get_remote(remote or None, command="push")
                 pushed = _stored([out for out in cached if out.can_push], place.odb)
-                _hash(f"the remote {place.name}", pushed, "delete {} there, then `dvc push` from where it is whole")
+                _hash(f"the remote {place.name}", pushed, "delete {path} there, then `dvc push` from where it is whole")
     except DvcException as error:
         raise BadInput(f"DVC: {' '.join(str(error).split())}") from error
 
@@ -118,4 +122,4 @@ def _hash(place: str, copies: Iterable[Copy], mend: str) -> None:
 def _told(place: str, wrong: list[tuple[Copy, str]], mend: str) -> str:
     (first, fault), *rest = wrong
     more = f", and {len(rest)} more of `{first.output}` are not whole" if rest else ""
-    return f"{first.name}: {fault} in {place}{more} ({mend.format(first.path)})"
+    return f"{first.name}: {fault} in {place}{more} ({mend.format(path=first.path, name=first.name)})"
