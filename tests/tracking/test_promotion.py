@@ -6,7 +6,6 @@ import sqlite3
 import pytest
 
 from trainyard import cli, files, tracking
-from trainyard.errors import EnvironmentFailed
 from trainyard.tracking import ledger, promotion
 
 
@@ -209,15 +208,16 @@ def test_of_two_first_champions_one_wins(project, client, verb, monkeypatch):
     assert aliases(client, project) == {"challenger": 2, "champion": 1}
 
 
-def test_a_rollback_and_a_register_are_refused_the_same_way(story, client, verb, monkeypatch):
+def test_a_rollback_is_refused_the_same_way_and_a_register_judges_again(story, client, verb, monkeypatch, caplog):
     story.propose("best", 0)
     raced(monkeypatch, story, "1")
     assert verb("rollback", "2")[0] == 4
     assert aliases(client, story)["champion"] == 1
     raced(monkeypatch, story, "3")
-    with pytest.raises(EnvironmentFailed, match=r"version 3 became champion meanwhile.*\(register again\)"):
-        story.propose("new", 1)
-    assert aliases(client, story)["champion"] == 3
+    verdict = story.propose("new", 1)
+    assert "version 3 became champion meanwhile" in caplog.text
+    assert verdict["against"] == client.get_model_version(story.name, "3").tags["trainyard.content"]
+    assert aliases(client, story) == {"challenger": 4, "champion": 3}
 
 
 def test_what_a_killed_promoter_left_is_done_by_the_next(story, client, verb, monkeypatch):
