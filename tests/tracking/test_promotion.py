@@ -301,6 +301,40 @@ def test_a_deleted_champion_that_cannot_be_asked_stays_the_bar(story, client):
     assert "it was deleted from the registry" in verdict["checks"][-1]["reason"]
 
 
+@pytest.mark.parametrize("beaten", ["still there", "deleted"])
+def test_a_deleted_champion_that_is_made_again_is_held_against_whom_it_beat(story, client, verb, caplog, beaten):
+    before = files.read_json(story.report / "verdict.json")
+    client.delete_model_version(story.name, "2")
+    if beaten == "deleted":
+        client.delete_model_version(story.name, "1")
+    assert story.register() == before, "the same bar, and not that there is no champion"
+    assert "has lost its champion, version 2" in caplog.text
+    assert "the version was deleted" in caplog.text
+    assert aliases(client, story) == {"challenger": 3, "champion": 3}
+    assert entries(client, story)[2:] == [("register", 3, 2)]
+    assert story.register() == before
+    story.propose("worse", 12)
+    assert aliases(client, story) == {"challenger": 4, "champion": 3}
+    assert verb("rollback")[0] == (0 if beaten == "still there" else 4)
+    assert aliases(client, story)["champion"] == (1 if beaten == "still there" else 3)
+    if beaten == "still there":  # and what was rolled back stays so, whatever version it is
+        assert verb("promote", "3")[0] == 0
+        assert verb("rollback")[0] == 0
+        assert aliases(client, story)["champion"] == 1
+
+
+def test_a_reigning_champion_stays_and_says_so_where_the_one_it_beat_cannot_be_asked(story, client, verb):
+    client.delete_model_version(story.name, "1")
+    story.prepare(seed=2)
+    story.evaluate(7)
+    verdict = story.register()
+    assert (verdict["decision"], verdict["passed"]) == ("champion", False)
+    told = verdict["checks"][-1]["reason"]
+    assert told.startswith("the champion that it beat cannot be compared: it was deleted from the registry")
+    assert aliases(client, story) == {"challenger": 2, "champion": 2}
+    assert verb("gate")[0] == 4
+
+
 def test_publish_gives_no_crown_to_what_never_beat_the_lost_champion(story, client, caplog):
     from trainyard.stages.register import register
 
@@ -321,7 +355,7 @@ def test_publish_gives_no_crown_to_what_never_beat_the_lost_champion(story, clie
 def test_the_ledger_outlives_the_registered_model(story, client):
     client.delete_registered_model(story.name)
     tracking.restore_aliases(tracking.publish(story.name, story.params))
-    assert entries(client, story) == [("register", 1, 0), ("register", 2, 1), ("publish", 1, 1)]
+    assert entries(client, story) == [("register", 1, 0), ("register", 2, 1), ("publish", 1, 2)]
 
 
 def test_an_entry_is_never_written_over(story, client):

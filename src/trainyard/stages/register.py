@@ -62,7 +62,8 @@ def register(name: str, params: Params) -> None:
         if asked.slices:
             checks.append(gate.no_slice_worse(own, others, columns, asked.slice_margin, sample))
     except BadInput as error:
-        told = f"the champion cannot be compared: {error} (`trainyard rollback {name} VERSION` names another)"
+        whom = "the champion that it beat" if reigns else "the champion"
+        told = f"{whom} cannot be compared: {error} (`trainyard rollback {name} VERSION` names another)"
         checks.append(Check("better than the champion", False, told))
     verdict = Verdict(tuple(checks))
 

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,7 +213,8 @@ def lost(client: "MlflowClient", name: str) -> str:
         return ""
     still = registry.with_content(client, name, last.content) if last.content else None
     told = f"{name}: the registry has lost its champion, version {last.version}, content {last.content[:8]}, "
-    told += f"since {last.at}: " + ("the alias was removed" if still else "the version was deleted")
+    told += f"since {last.at}: "
+    told += "the alias was removed" if still and str(still.version) == last.version else "the version was deleted"
     back = f"; `trainyard promote {name} {still.version}` gives it back" if still else ""
     return f"{told} (`trainyard rollback {name}` puts the one before in its place{back})"
 
@@ -225,6 +227,8 @@ def _move(
     there = registry.with_alias(client, name, "champion")
     if there and now and _key(now) == _key(mine):
         return ", as it was"
+    if now and not there:  # what was lost, not what has come back of the same content
+        now = replace(now, version=held[-1].version)
     entry = _entry(held[-1].number + 1 if held else 1, to, now, verb, why)
     if not ledger.append(client, name, entry):
         rival = ledger.read(client, name)[-1]

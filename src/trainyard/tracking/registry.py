@@ -30,6 +30,7 @@ class Registered:
 
     model: str
     version: str
+    """Its number; "" where it was deleted, and only its content is known."""
     content: str
     """Hash of models/MODEL; "" for a version that trainyard has not made."""
     against: str
@@ -69,10 +70,17 @@ def publish(name: str, params: Params) -> Registered:
 
 
 def compared_with(mine: Registered) -> Registered | None:
-    """The version that this one was last compared with, if it was and that is still there."""
+    """What this content was last compared with, None where that was no champion.
+
+    The ledger knows it too, where a version comes back that was deleted; and what was deleted is the bar still.
+    """
     with store.connected() as client:
-        found = with_content(client, mine.model, mine.against) if mine.against else None
-        return registered(found) if found else None
+        known = [entry.against for entry in ledger.read(client, mine.model) if entry.content == mine.content]
+        against = mine.against or (known[-1] if known else "")
+        if not against:
+            return None
+        found = with_content(client, mine.model, against)
+        return registered(found) if found else Registered(mine.model, "", against, "")
 
 
 def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
@@ -94,12 +102,15 @@ def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
                 return table["score"].set_axis(data.test.rows.index)
             except (MlflowException, OSError):
                 pass  # its files are gone, the model may be there
+        deleted = BadInput("it was deleted from the registry, and was never evaluated on these rows")
+        if not other.version:
+            raise deleted
         try:
             folder = Path(artifacts.download_artifacts(other.uri, dst_path=scratch))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise BadInput("it was deleted from the registry, and was never evaluated on these rows") from None
+            raise deleted from None
         answer = pyfunc.answers(folder, data)
     return pd.Series(data.objective.score(data.test.target, answer), data.test.rows.index, name="score")
 
