@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard import tracking
+from trainyard import files, tracking
 from trainyard.errors import BadInput, EnvironmentFailed
 from trainyard.tracking import pyfunc, registry, runs
 
@@ -43,9 +43,9 @@ def test_publish_writes_what_the_files_say(made, client):
     assert {d.tags[0].value: d.dataset.name for d in run.inputs.dataset_inputs} == dict.fromkeys(
         ("train", "validation", "test"), made.dataset
     )
-    files = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "evaluation")}
+    logged = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "evaluation")}
     figures = {"learning.png", "answers.png", "mistakes.png", "importance.png"}
-    assert files == {"scores.csv", "importance.csv", "metrics.json", *figures}
+    assert logged == {"scores.csv", "importance.csv", "metrics.json", *figures}
     version = client.get_model_version(made.name, mine.version)
     assert version.tags["trainyard.content"] == mine.content == runs.content_of(made.folder)
     assert version.run_id == run.info.run_id
@@ -89,6 +89,22 @@ def test_a_deleted_experiment_and_a_deleted_version_come_back(made, client):
     client.delete_experiment(client.get_experiment_by_name(made.dataset).experiment_id)
     assert tracking.publish(made.name, made.params).version == "2"
     assert client.get_experiment_by_name(made.dataset).lifecycle_stage == "active"
+
+
+def test_slices_and_seeds_are_metrics_of_the_run(made, client):
+    metrics = files.read_json(made.report / "metrics.json")
+    ends = {"examples": 12, "value": 0.75, "low": 0.5, "high": None}
+    metrics["slices"] = {"label": {"no": ends, "": ends}, "size": {"< 1.5": ends, "> 1.5": {**ends, "value": 0.25}}}
+    metrics["over_seeds"] = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0, "each": {"1": 0.95, "2": 0.85}}}
+    files.write_json(made.report / "metrics.json", metrics)
+    tracking.publish(made.name, made.params)
+    (run,) = live_runs(client, made)
+    told = {name: value for name, value in run.data.metrics.items() if name.startswith(("slice/", "over_seeds/"))}
+    assert told == {
+        f"slice/{place}/{name}": figure
+        for place, value in [("label/no", 0.75), ("label/_", 0.75), ("size/_ 1.5", 0.75), ("size/_ 1.5 2", 0.25)]
+        for name, figure in [("examples", 12), ("accuracy", value), ("accuracy_low", 0.5)]
+    } | {"over_seeds/accuracy": 0.9, "over_seeds/accuracy_low": 0.8, "over_seeds/accuracy_high": 1.0}
 
 
 @pytest.mark.parametrize(

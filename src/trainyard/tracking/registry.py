@@ -1,7 +1,9 @@
 """The registry: versions of a model, found by their content's hash; `promotion` moves their aliases."""
 
 import json
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +18,7 @@ from trainyard import files, kinds
 from trainyard.errors import BadInput
 from trainyard.kinds import Prepared
 from trainyard.params import Params
+from trainyard.quality.objectives import OBJECTIVES
 from trainyard.tracking import ledger, pyfunc, runs, store
 
 if TYPE_CHECKING:
@@ -184,11 +187,25 @@ def _evaluated(client: "MlflowClient", run: "Run", report: Path, metrics: Mappin
 def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
     """metrics.json by the names that MLflow shows: `test/accuracy`, `test/accuracy_low`, `naive/accuracy` ..."""
     intervals = {f"test/{name}": ends for name, ends in metrics["test"].items()}
+    intervals |= {f"over_seeds/{name}": ends for name, ends in metrics.get("over_seeds", {}).items()}
     intervals |= {name: metrics[name] for name in ("better_than_naive", "better_than_classical")}
+    for place, ends in _slices(metrics):
+        intervals[f"{place}/{OBJECTIVES[metrics['objective']].main}"] = ends
+        yield f"{place}/examples", ends["examples"]
     for name, ends in intervals.items():
         yield from [(name, ends["value"]), (f"{name}_low", ends["low"]), (f"{name}_high", ends["high"])]
     for which in ("naive", "classical"):
         yield from ((f"{which}/{name}", value) for name, value in metrics[which].items() if name != "name")
+
+
+def _slices(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each slice by a name that MLflow takes, `slice/label/malignant`; those that would have the same are numbered."""
+    seen: Counter[str] = Counter()
+    for column, values in metrics.get("slices", {}).items():
+        for value, ends in values.items():
+            place = "/".join(re.sub(r"[^\w.\- ]|^\.*$", "_", part)[:80] for part in (column, value))
+            seen[place] += 1
+            yield f"slice/{place}" + (f" {seen[place]}" if seen[place] > 1 else ""), ends
 
 
 def _register(
