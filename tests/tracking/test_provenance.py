@@ -1,11 +1,12 @@
 """What a version came from, one line a fact; and which versions came from a dvc.lock."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from trainyard import cli, files, tracking
-from trainyard.tracking import runs
+from trainyard.tracking import energy, runs
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def test_a_version_says_what_it_came_from(project, client, told, monkeypatch):
     assert facts["git commit"] == "-"  # made outside of git
     assert [facts["data"], facts["params"]] == [tags["trainyard.data"], tags["trainyard.params"]]
     assert len(facts["dvc.lock"]) == 64
+    assert facts["time and energy of training"] == "-"  # nobody saw it
     assert facts["backbone"] == f"sha256 {'ab' * 32}, version v1, weights embedded, width 0.25"
     assert facts["compared with"] == f"version 1, content {first['content']}"
     assert facts["models judged on its test rows"] == "2"
@@ -55,6 +57,23 @@ def test_a_version_says_what_it_came_from(project, client, told, monkeypatch):
     assert facts["  passed better than the champion"].startswith("on the same 40 rows")
     assert facts["ledger"].startswith("2. ")
     assert f"version 2 after version 1 by register: passed its gate (content {second['content'][:8]}" in facts["ledger"]
+
+
+def test_time_and_energy_are_told_and_in_no_file(project, client, told, monkeypatch):
+    monkeypatch.setattr(energy, "_readable", lambda found: [])
+    with runs.live(project.name, project.params, project.data) as run:
+        project.train()
+        run.finished(project.folder)
+    project.evaluate(2)
+    project.register()
+    fact = told("explain", project.name)[1]["time and energy of training"]
+    assert re.fullmatch(r"\d+\.\d s, energy unknown", fact)
+    card, description = (
+        (project.report / "card.md").read_text(),
+        client.get_model_version(project.name, "1").description,
+    )
+    assert description == f"{card}\n## Time and energy of training\n\n{fact}\n"
+    assert "## Time and energy" not in card
 
 
 def test_versions_are_named_by_number_and_by_alias(project, told):

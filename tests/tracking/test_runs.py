@@ -9,7 +9,7 @@ import time
 import pytest
 
 from trainyard.errors import TrainingFailed
-from trainyard.tracking import runs
+from trainyard.tracking import energy, runs
 
 
 def found(client, project):
@@ -42,6 +42,40 @@ def test_a_live_run_holds_epochs_params_and_data(project, client, monkeypatch):
     assert len(run.inputs.dataset_inputs) == 3
 
 
+def test_a_live_run_holds_time_and_energy_of_the_training(project, client, monkeypatch):
+    ticks = iter([10.0, 3610.0])  # as it begins to count, and at the end
+    monkeypatch.setattr(energy, "_processors", lambda: iter([energy.Counter("processors", lambda: 5.0, 100)]))
+    monkeypatch.setattr(energy, "_gpus", lambda: iter([energy.Counter("GPUs", lambda: next(ticks), 2**64)]))
+    monkeypatch.setattr(energy, "_readable", lambda found: list(found()))
+    train(project)
+    (run,) = found(client, project)
+    assert run.data.metrics["training/watt_hours"] == 1
+    assert 0 < run.data.metrics["training/seconds"] < 60
+    assert run.data.tags["trainyard.energy"] == "processors and GPUs"
+    told = runs.cost(client, run.info.run_id)
+    assert told == f"{run.data.metrics['training/seconds']:.1f} s, energy 1 Wh of processors and GPUs"
+
+
+def test_energy_that_nobody_counts_is_unknown(project, client, monkeypatch):
+    monkeypatch.setattr(energy, "_readable", lambda found: [])
+    train(project)
+    (run,) = found(client, project)
+    assert "training/watt_hours" not in run.data.metrics
+    assert run.data.tags["trainyard.energy"] == "unknown"
+    assert runs.cost(client, run.info.run_id).endswith(" s, energy unknown")
+    client.delete_run(run.info.run_id)
+    rebuilt = runs.rebuild(client, project.name, project.params, project.data, project.folder)
+    assert runs.cost(client, rebuilt.info.run_id) == runs.cost(client, "0" * 32) == ""
+
+
+def test_the_meter_is_read_while_nothing_is_to_be_done(project, client, monkeypatch):
+    read, meter = threading.Event(), energy.Meter.read
+    monkeypatch.setattr(energy, "OFTEN", 0.01)
+    monkeypatch.setattr(energy.Meter, "read", lambda self: read.set() or meter(self))
+    with runs.live(project.name, project.params, project.data):
+        assert read.wait(30)
+
+
 def test_a_live_run_is_the_run_that_publish_finds(project, client):
     from trainyard import tracking
 
@@ -59,11 +93,11 @@ def test_live_and_rebuilt_runs_agree(project, client):
     client.delete_run(live.info.run_id)
     rebuilt = runs.rebuild(client, project.name, project.params, project.data, project.folder)
     assert rebuilt.data.params == live.data.params
-    own = {"trainyard.rebuilt", "trainyard.place"}
+    own = {"trainyard.rebuilt", "trainyard.place", "trainyard.energy", "training/seconds", "training/watt_hours"}
     assert {k: v for k, v in rebuilt.data.tags.items() if k not in own} == {
         k: v for k, v in live.data.tags.items() if k not in own
     }
-    assert rebuilt.data.metrics.keys() == live.data.metrics.keys()
+    assert rebuilt.data.metrics.keys() == live.data.metrics.keys() - own
 
 
 def test_training_again_to_the_same_bits_leaves_one_run(project, client):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard import files
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
 from trainyard.params import Params
-from trainyard.tracking import ledger, registry, store
+from trainyard.tracking import ledger, registry, runs, store
 from trainyard.tracking.ledger import Entry
 from trainyard.tracking.registry import Registered
 
@@ -148,11 +148,12 @@ def rollback(name: str, version: str | None, why: str | None) -> None:
         log.info("%s: version %s is champion%s", name, to.version, how)
 
 
-def _description(name: str, card: str) -> str:
-    """The card, or as many whole lines of it as fit, with where the rest is."""
-    if len(card) <= MOST_LETTERS:
-        return card
-    end = f"\n\n(The whole card: `reports/models/{name}/card.md`)\n"
+def _description(name: str, card: str, cost: str) -> str:
+    """The card, with what no file may hold; or as many whole lines of it as fit, with where the rest is."""
+    more = f"\n## Time and energy of training\n\n{cost}\n" if cost else ""
+    if len(card) + len(more) <= MOST_LETTERS:
+        return card + more
+    end = f"\n\n(The whole card: `reports/models/{name}/card.md`)\n{more}"
     return card[: card.rindex("\n", 0, MOST_LETTERS - len(end))] + end
 
 
@@ -169,7 +170,8 @@ def _judge(mine: Registered, against: str, card: str, verdict: Mapping[str, Any]
         now, held = _present(client, name)
         if crown and now and _key(now) not in (against, mine.content):
             raise Overtaken(f"{name}: version {now.version} became champion meanwhile (register again)")
-        client.update_model_version(name, mine.version, _description(name, card))
+        run_id = client.get_model_version(name, mine.version).run_id
+        client.update_model_version(name, mine.version, _description(name, card, runs.cost(client, run_id)))
         client.set_model_version_tag(name, mine.version, "trainyard.against", against)
         client.set_model_version_tag(name, mine.version, "trainyard.verdict", json.dumps(told))
         _count_looks(client, mine)

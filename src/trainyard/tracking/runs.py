@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ import pandas as pd
 from trainyard import files
 from trainyard.kinds import Prepared
 from trainyard.params import Params
-from trainyard.tracking import store
+from trainyard.tracking import energy, store
+from trainyard.tracking.energy import Meter
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,7 +68,7 @@ class Live:
 
     def __init__(self, name: str, params: Params, data: Prepared) -> None:
         """Find out whether MLflow answers; all else is left to the thread."""
-        self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._todo: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._seen: set[int] = set()
         self._ended, self._closing, self._lost, self._latest = False, Event(), False, math.inf
@@ -83,6 +84,7 @@ class Live:
         except Exception as error:  # noqa: BLE001  # whatever it is, the training goes on
             self._give_up(error)
             return
+        self._meter, self._began = Meter(), time.monotonic()
         self._thread = Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
@@ -92,7 +94,11 @@ class Live:
 
     def finished(self, folder: Path) -> None:
         """The training is over and `folder`, models/NAME, is written."""
-        self._todo.put(partial(self._finish, folder))
+        if self._thread:
+            figures, joules = {"training/seconds": time.monotonic() - self._began}, self._meter.read()
+            if counted := self._meter.of:
+                figures["training/watt_hours"] = joules / 3600
+            self._todo.put(partial(self._finish, folder, figures, counted or "unknown"))
 
     def close(self, status: str) -> None:
         """End the run; `live` calls this."""
@@ -115,23 +121,36 @@ class Live:
     def _work(self) -> None:
         try:
             self._persist(self._begin)
-            for task in iter(self._todo.get, None):
+            for task in self._tasks():
                 self._persist(task)
         except Exception as error:  # noqa: BLE001  # whatever it is, the training goes on
             self._give_up(error)
 
-    def _persist(self, task: Callable[[], None]) -> None:
+    def _tasks(self) -> Iterator[Callable[[], object]]:
+        """What is to be done, in its order; where nothing is, the meter is read."""
+        while True:
+            try:
+                task = self._todo.get(timeout=energy.OFTEN)
+            except Empty:
+                task = self._meter.read
+            if task is None:
+                return
+            yield task
+
+    def _persist(self, task: Callable[[], object]) -> None:
         """Try again while the training goes on; what was written once may be written twice."""
         from mlflow.exceptions import MlflowException
 
         latest = time.monotonic() + AWAY
         while True:
             try:
-                return task()
+                task()
             except MlflowException:
                 if self._closing.is_set() or time.monotonic() > latest:
                     raise
                 self._closing.wait(PAUSE)
+            else:
+                return
 
     def _begin(self) -> None:
         self._experiment = store.experiment(self._client, self._data.name)
@@ -149,7 +168,7 @@ class Live:
             self._client.log_batch(self._run, metrics=points(epoch, row, at))
             self._seen.add(epoch)
 
-    def _finish(self, folder: Path) -> None:
+    def _finish(self, folder: Path, figures: Mapping[str, float], counted: str) -> None:
         content = content_of(folder)
         for epoch, row in _history(folder):
             self._log_epoch(epoch, row, now())
@@ -158,6 +177,8 @@ class Live:
             self._client.delete_run(self._run)
             return
         self._client.update_run(self._run, name=run_name(self._name, content))
+        self._client.set_tag(self._run, "trainyard.energy", counted)
+        self._client.log_batch(self._run, metrics=points(0, figures, now()))
         self._client.set_tag(self._run, "trainyard.content", content)
         self._end("FINISHED")
 
@@ -213,6 +234,23 @@ def stale(params: Params) -> list[str]:
             if "trainyard.model" in run.data.tags
         ]
         return sorted(set(found))
+
+
+def cost(client: "MlflowClient", run_id: str) -> str:
+    """Time and energy of a training, in words; "" where it was not tracked live, or its run was purged."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return ""
+    figures, counted = run.data.metrics, run.data.tags.get("trainyard.energy")
+    if "training/seconds" not in figures:
+        return ""
+    used = f"{figures['training/watt_hours']:.3g} Wh of {counted}" if "training/watt_hours" in figures else "unknown"
+    return f"{figures['training/seconds']:.1f} s, energy {used}"
 
 
 def end_dead(client: "MlflowClient", experiment: str, name: str) -> None:
