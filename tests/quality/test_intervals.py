@@ -300,6 +300,27 @@ def test_paired_differences_of_classes_hold_the_truth_as_often_as_they_say_by_co
         assert 0.93 <= drawn[(low <= truth) & (truth <= high)].sum() <= most
 
 
+def test_an_interval_ends_at_0_where_nothing_lies_below_and_holds_the_truth_as_often(monkeypatch):
+    """The calibration error of few examples: its interval as it would be begins below 0 now and then."""
+    many = tumours(np.random.default_rng(0), 20_000)
+    asked, truth = {"m": metrics.calibration_error}, metrics.calibration_error(*many)
+    drawn = [tumours(np.random.default_rng(seed)) for seed in range(1, 201)]
+    ends = [intervals.of_metrics(asked, *one, intervals.draws(114))["m"] for one in drawn]
+    monkeypatch.setattr(intervals, "NEVER_NEGATIVE", frozenset())
+    free = [intervals.of_metrics(asked, *one, intervals.draws(114))["m"] for one in drawn]
+    below = [one.low < 0 for one in free]
+    assert 5 < sum(below) < 195
+    for one, other in zip(ends, free, strict=True):
+        assert (one.value, one.low, one.high) == (other.value, max(0.0, other.low), other.high)
+    held = [sum(one.low <= truth <= one.high for one in some) for some in (ends, free)]
+    assert held[0] == held[1]
+
+
+def test_a_share_of_explained_variance_may_lie_below_0():
+    target, answer = np.random.default_rng(0).normal(size=(2, 20, 1))
+    assert intervals.of_metrics(REGRESSION.metrics, target, answer, intervals.draws(20))["r2"].low < 0
+
+
 # === Where there is little to say ===
 
 

@@ -15,7 +15,7 @@ were drawn:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trainyard.arrays import Array
-from trainyard.quality.metrics import COUNTS, SHARES, auc, auc_examples, f1
+from trainyard.quality.metrics import (
+    COUNTS,
+    SHARES,
+    auc,
+    auc_examples,
+    brier,
+    calibration_error,
+    f1,
+    log_loss,
+    mae,
+    rmse,
+)
 
 Floats = NDArray[np.floating]
 Metric = Callable[[Array, Floats], float]
@@ -33,6 +44,8 @@ LEAST_UNITS = 5
 """Of fewer examples, groups or stretches of time nothing is known: their intervals are not defined."""
 MOST_PARTS = 1000
 """Of more examples or groups several are left out at once: a metric need not be computed more often."""
+NEVER_NEGATIVE = SHARES | {brier, calibration_error, log_loss, mae, rmse}
+"""Metrics whose intervals end at 0, which costs no coverage: no truth lies below."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,8 @@ def _of_metric(metric: Metric, target: Array, answer: Floats, sample: Draws) -> 
         return _logit(value, error, quantile, same)
     if sample.horizon and value > 0:  # an error: its logarithm is less skewed
         return Interval(value, *(float(value * np.exp(end * error / value)) for end in (-quantile, quantile)))
-    return _hall(value, pseudo, error, quantile)
+    interval = _hall(value, pseudo, error, quantile)
+    return replace(interval, low=max(0.0, interval.low)) if metric in NEVER_NEGATIVE else interval
 
 
 def _of_means(values: Floats, sample: Draws) -> Floats:

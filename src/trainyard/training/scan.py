@@ -13,7 +13,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from trainyard import models
-from trainyard.arrays import Array, resident, row_bytes
+from trainyard.arrays import resident, row_bytes
 from trainyard.training.batches import Batches, Fed
 
 TOGETHER = 512
