@@ -25,6 +25,7 @@ DRAWN = {
     "learning": lambda: figures.learning(HISTORY),
     "one epoch": lambda: figures.learning(HISTORY[:1]),
     "binary": lambda: figures.answers(OBJECTIVES["binary"], TARGET, ANSWER, ["no", "yes"]),
+    "a temperature": lambda: figures.answers(OBJECTIVES["binary"], TARGET, ANSWER, ["no", "yes"], 1.5),
     "multiclass": lambda: figures.answers(OBJECTIVES["multiclass"], np.arange(3), np.eye(3), ["a", "b", "c"]),
     "numbers": lambda: figures.answers(OBJECTIVES["regression"], np.ones((3, 1)), np.ones((3, 1)), []),
     "one step ahead": lambda: figures.answers(OBJECTIVES["forecast"], np.ones((3, 1)), np.zeros((3, 1)), []),
@@ -80,6 +81,26 @@ def test_a_confusion_counts_rows_by_their_true_class():
     (axes,) = figures.confusion(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["a", "b"]).axes
     assert texts(axes) == ["2", "1", "1"]
     np.testing.assert_allclose(axes.images[0].get_array(), [[2 / 3, 1 / 3], [0, 1]])
+
+
+def test_reliability_is_drawn_in_bins_with_counts_before_and_after_the_temperature():
+    target, sure = np.arange(50) % 2, np.linspace(0.51, 0.99, 50)
+    answer = np.where(target == 1, sure, 1 - sure)[:, None]  # all right
+    matrix, diagram = figures.answers(OBJECTIVES["binary"], target, answer, ["no", "yes"], 2.0).axes
+    assert texts(matrix) == ["25", "25"]
+    assert texts(diagram) == ["25", "25"]
+    _, before, after = diagram.lines
+    np.testing.assert_allclose(after.get_xdata(), [sure[:25].mean(), sure[25:].mean()])
+    np.testing.assert_allclose(after.get_ydata(), [1, 1])
+    surer = sure**2 / (sure**2 + (1 - sure) ** 2)
+    np.testing.assert_allclose(before.get_xdata(), [surer[:25].mean(), surer[25:].mean()])
+    told = [line.get_label() for line in (before, after)]
+    assert told == [
+        f"before its temperature 2: error {1 - surer.mean():.3f}",
+        f"as it answers: error {1 - sure.mean():.3f}",
+    ]
+    for temperature in (None, 1.0):
+        assert len(figures.answers(OBJECTIVES["binary"], target, answer, ["no", "yes"], temperature).axes[1].lines) == 2
 
 
 @pytest.mark.parametrize(

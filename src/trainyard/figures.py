@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from trainyard import files
 from trainyard.arrays import Array
-from trainyard.quality.metrics import chosen, word_errors
+from trainyard.quality.calibration import undone
+from trainyard.quality.metrics import calibration_error, chosen, reliability, word_errors
 from trainyard.quality.objectives import Objective
 
 mpl.rcParams["text.parse_math"] = False  # a dollar in a class or a file name is a dollar
@@ -46,10 +47,20 @@ def learning(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def answers(objective: Objective, target: Array, answer: Array, classes: Sequence[str]) -> Figure:
-    """What was answered against what is true: a confusion matrix, or numbers against numbers, or errors by horizon."""
+def answers(
+    objective: Objective, target: Array, answer: Array, classes: Sequence[str], temperature: float | None = None
+) -> Figure:
+    """What was answered against what is true: numbers against numbers, or errors by horizon, or a confusion matrix.
+
+    Beside that, how sure of it the model was, with and without its temperature.
+    """
     if objective.classifies:
-        return confusion(target, chosen(answer), classes)
+        side = _side(classes)
+        figure = Figure(figsize=(side + 5, max(side, 3.6)), layout="constrained")
+        matrix, diagram = figure.subplots(1, 2, width_ratios=(side + 0.6, 4.4))
+        _confusion(matrix, target, chosen(answer), classes)
+        _reliability(diagram, target, answer, temperature)
+        return figure
     if objective.name == "transcription":
         return words(target, answer)
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
@@ -68,12 +79,19 @@ def answers(objective: Objective, target: Array, answer: Array, classes: Sequenc
 
 def confusion(target: Array, classes_answered: Array, classes: Sequence[str]) -> Figure:
     """Counts by true class (rows) and answered class (columns), coloured by the share of the row."""
+    figure = Figure(figsize=(_side(classes) + 0.6, _side(classes)), layout="constrained")
+    _confusion(figure.add_subplot(), target, classes_answered, classes)
+    return figure
+
+
+def _side(classes: Sequence[str]) -> float:
+    return min(2.4 + 0.45 * len(classes), 20)
+
+
+def _confusion(axes: Axes, target: Array, classes_answered: Array, classes: Sequence[str]) -> None:
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (target, classes_answered), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(2.4 + 0.45 * len(classes), 20)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
-    axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 40:  # more names than can be read
         for row, column in np.argwhere(counts):
@@ -82,7 +100,23 @@ def confusion(target: Array, classes_answered: Array, classes: Sequence[str]) ->
         axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
         axes.set_yticks(range(len(classes)), classes, fontsize=8)
     _finish(axes, "confusion", "answered", "true")
-    return figure
+
+
+def _reliability(axes: Axes, target: Array, answer: Array, temperature: float | None) -> None:
+    """How often answers are right against how sure the model is of them, in bins; how many are in each stands there."""
+    axes.axline((1, 1), slope=1, color=INK, linewidth=0.8)
+    drawn = [("as it answers", answer, ACCENT)]
+    if temperature not in (None, 1):
+        drawn.insert(0, (f"before its temperature {temperature:g}", undone(answer, temperature), SECOND))
+    for told, sure_of, colour in drawn:
+        sure, right, counts = reliability(target, sure_of)
+        axes.plot(
+            sure, right, color=colour, marker=".", label=f"{told}: error {calibration_error(target, sure_of):.3f}"
+        )
+    for x, y, count in zip(sure, right, counts, strict=True):  # of the last curve, which is the model's own
+        axes.annotate(str(count), (x, y), fontsize=6, color=INK, xytext=(2, -7), textcoords="offset points")
+    _finish(axes, "reliability, and how many answers are in each bin", "sureness", "share that is right")
+    axes.legend(frameon=False, fontsize=7)
 
 
 def words(said: Array, answer: Array, most: int = 24) -> Figure:

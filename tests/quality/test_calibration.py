@@ -65,6 +65,19 @@ def test_its_log_loss_is_that_of_the_metrics(classes):
     assert calibration.log_loss(1e6 * np.array([[1.0]]), np.array([0])) == 1e6
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("divided_by", [0.4, 1, 3.0])
+def test_a_temperature_can_be_undone(classes, divided_by):
+    logits, _ = drawn(classes, 100)
+    found = calibration.undone(answered(logits / divided_by).astype(np.float32), divided_by)
+    np.testing.assert_allclose(found, answered(logits), atol=1e-5)
+
+
+def test_what_is_quite_sure_stays_so_without_its_temperature():
+    np.testing.assert_array_equal(calibration.undone(np.array([[0.0], [1.0]]), 3), [[0], [1]])
+    np.testing.assert_array_equal(calibration.undone(np.eye(3), 0.1), np.eye(3))
+
+
 TWO_WAYS = np.tile([0, 1], 30)
 
 

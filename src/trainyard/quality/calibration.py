@@ -40,6 +40,13 @@ def temperature(logits: Floats, target: Array) -> tuple[float, str]:
     return found, f"validation log loss {after:.4g} instead of {before:.4g}"
 
 
+def undone(answer: Floats, temperature: float) -> Floats:
+    """The probabilities, `[n, 1]` of class 1 or `[n, classes]`, before their logits were divided by a temperature."""
+    both = np.hstack([1 - answer, answer]) if answer.shape[1] == 1 else answer
+    odds = both.astype(np.float64) ** temperature
+    return (odds / odds.sum(axis=1, keepdims=True))[:, -answer.shape[1] :]
+
+
 def log_loss(logits: Floats, target: Array) -> float:
     """Mean negative logarithm of the probability of the right class; no logit is too great for it."""
     if logits.shape[1] == 1:

@@ -17,7 +17,7 @@ from trainyard.reporting import figure
 
 FIGURES = {
     "learning": "How it learnt, epoch by epoch",
-    "answers": "What it answered on the test examples",
+    "answers": "What it answered on the test examples, and of classes how sure it was",
     "mistakes": "Where it was most wrong",
     "importance": "What its answers rest on: how much is lost without a part of what it sees",
 }

@@ -47,7 +47,8 @@ def evaluate(name: str, params: Params) -> None:
     files.write_csv(report / "importance.csv", rests)
     files.write_csv(report / "learning.csv", history[["loss", "val_loss"]])
     figures.save(figures.learning(history), report / "learning.png")
-    figures.save(figures.answers(data.objective, data.test.target, answer, data.classes), report / "answers.png")
+    drawn = figures.answers(data.objective, data.test.target, answer, data.classes, about["temperature"])
+    figures.save(drawn, report / "answers.png")
     figures.save(kind.mistakes(data.spec, data.facts, data.test, answer), report / "mistakes.png")
     figures.save(kind.importances(data.spec, data.test, answer, parts, rests), report / "importance.png")
     files.write_json(report / "metrics.json", {**identity, **metrics})  # last: it says which model all of it is about
