@@ -171,6 +171,9 @@ FAULTS = [
     ("t", "rows: [10]", "datasets.t.rows.1: missing"),
     ("t", "expect: [age]", "datasets.t.expect.0: expected a mapping, got 'age'"),
     ("evaluate", "floor: {accuracy: high}", "evaluate.m.floor.accuracy: input should be a valid number, got 'high'"),
+    ("evaluate", "seeds: 1", "evaluate.m.seeds: input should be greater than or equal to 2, got 1"),
+    ("evaluate", "seeds: 11", "evaluate.m.seeds: input should be less than or equal to 10, got 11"),
+    ("evaluate", "seeds: [1, 2]", "evaluate.m.seeds: input should be a valid integer"),
     ("evaluate", "floor: 0.9", "evaluate.m.floor: expected a mapping, got 0.9"),
     # out of range
     ("m", "epochs: 0", "train.m.epochs: input should be greater than or equal to 1, got 0"),

@@ -729,6 +729,9 @@ class Evaluate(Spec):
     slices: list[str] = []
     """Columns whose values are told apart in the figures, none of which may surely be worse than the champion's:
     `label`, `group`, or a column of a table that the model sees."""
+    seeds: Annotated[int, Field(ge=2, le=10)] | None = None
+    """Under how many seeds the model is trained in all, for intervals over initial weights and order beside those over
+    test examples; the first is that of `seed`, and alone goes to the registry. Null: under that one."""
     slice_margin: Annotated[float, Field(ge=0)] = 0.0
     """How much worse than the champion, in the mean per-example score, a slice may surely be."""
 

@@ -12,13 +12,15 @@ ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 SHIPPED = params.load(ROOT / "params.yaml")
 
-# imported, but shapes no output of the stage: what shows a training, and what kinds offer to `evaluate` alone
+# imported, but shapes no output of the stage: what shows a training, and what kinds offer to `evaluate` alone; and what
+# `evaluate` trains with under other seeds, as models/MODEL is another one wherever that is
 SHOWS_ONLY = {
     "validate": {"figures", "quality.baselines", "quality.importance"},
     "prepare": {"figures", "quality.baselines", "quality.importance"},
     "backbone": {"kinds"},
     "train": {"figures", "quality.baselines", "quality.importance", "tracking"},
     "finetune": {"figures", "quality.baselines", "quality.importance", "tracking"},
+    "evaluate": {f"training.{name}" for name in ("engine", "finetune", "fit", "package", "precision", "resume")},
     "register": {"figures", "quality.importance"},
     "report": {"quality.baselines"},
 }

@@ -82,6 +82,15 @@ def test_slices_hold_the_main_metric_of_their_examples():
     assert [found["label"][name]["value"] for name in "ab"] == [1, 0.5]
 
 
+def test_over_seeds_holds_each_seed_and_the_t_interval_of_all():
+    answers = {1: ANSWER, 2: NAIVE.answer, 12: CLASSICAL.answer}  # 3, 2 and 4 of 4 are right
+    found = evaluation.over_seeds(BINARY, TARGET, answers)
+    assert list(found) == list(BINARY.metrics)
+    low, high = stats.t.interval(0.95, 2, 0.75, stats.sem([0.75, 0.5, 1]))
+    each = {"1": 0.75, "2": 0.5, "12": 1.0}
+    assert found["accuracy"] == {"value": 0.75, "low": round(low, 6), "high": round(high, 6), "each": each}
+
+
 def test_slices_keep_groups_together():
     columns = pd.DataFrame({"site": ["a"] * 12 + ["b"] * 12})
     sample = intervals.draws(24, pd.Series(np.arange(24) // 3))

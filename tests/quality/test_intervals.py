@@ -321,6 +321,24 @@ def test_a_share_of_explained_variance_may_lie_below_0():
     assert intervals.of_metrics(REGRESSION.metrics, target, answer, intervals.draws(20))["r2"].low < 0
 
 
+# === Over seeds ===
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=10))
+def test_a_mean_over_seeds_has_the_t_interval_of_scipy(values):
+    values = np.array(values) + np.linspace(0.1, 0.2, len(values))
+    found = intervals.of_seeds(values)
+    theirs = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    assert found.value == values.mean()
+    assert (found.low, found.high) == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+
+
+def test_seeds_that_all_come_to_the_same_have_an_interval_without_width():
+    assert intervals.of_seeds(np.array([0.5, 0.5])) == Interval(0.5, 0.5, 0.5)
+    assert intervals.of_seeds(np.array([0.5, np.nan])).as_dict() == {"value": None, "low": None, "high": None}
+
+
 # === Where there is little to say ===
 
 

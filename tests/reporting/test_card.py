@@ -92,6 +92,18 @@ def test_slices_are_shown_where_there_are_some(tmp_path):
     assert "None were asked for" not in page
 
 
+def test_the_interval_over_seeds_stands_beside_that_over_test_examples(tmp_path):
+    of = told(tmp_path, "tables", "regression")
+    assert "that was one seed" in of.card()
+    ends = {"value": 0.25, "low": 0.125, "high": 0.375, "each": {"1": 0.3, "2": 0.2, "3": 0.25}}
+    of.metrics["over_seeds"] = dict.fromkeys(of.metrics["test"], ends)
+    page = of.card()
+    assert re.findall(r"(?m)^## (.*)", page) == SECTIONS
+    assert "Trained under 3 seeds, which draw initial weights and order on the same split:" in page
+    assert "\n\n| metric | mean | 95% interval over seeds |\n|---|---|---|\n| mae | 0.250 | 0.125 to 0.375 |\n" in page
+    assert "that was one seed" not in page
+
+
 def test_a_card_with_an_empty_section_is_not_written(tmp_path, monkeypatch):
     of = told(tmp_path, "tables", "binary")
     for lost in ("Limits", "Metrics"):

@@ -216,6 +216,15 @@ def test_slices_are_told_where_params_name_some(project):
         assert "0.750" in page
 
 
+def test_the_mean_over_seeds_is_told_where_params_ask_for_some(project):
+    assert not any("seeds" in page for page in pages(project))
+    path = project / "reports/models/cnn/metrics.json"
+    ends = {"value": 0.75, "low": 0.5, "high": 0.9, "each": {"1": 0.8, "2": 0.7}}
+    files.write_json(path, {**files.read_json(path), "over_seeds": {"accuracy": ends}})
+    for page in pages(project):
+        assert "over 2 seeds, on the same split: mean accuracy 0.750 [0.500, 0.900]" in page
+
+
 def test_a_smaller_error_is_told_as_less(project):
     blocks = json.loads(json.dumps(PARAMS))
     blocks["train"]["mlp"] = {"family": "mlp", "dataset": "tide"}

@@ -1,6 +1,6 @@
 """What a model is worth: metrics with intervals, per-example scores, and the difference from the baselines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,16 @@ def slices(
     for column, value, chosen in each_slice(columns):
         interval = intervals.of_metrics(main, target[chosen], answer[chosen], sample.of(chosen))[objective.main]
         found.setdefault(column, {})[value] = {"examples": int(chosen.sum()), **interval.as_dict()}
+    return found
+
+
+def over_seeds(objective: Objective, target: Array, answers: Mapping[int, Floats]) -> dict[str, dict[str, Any]]:
+    """As it stands in metrics.json: each metric's mean over trainings, by their seed, with its interval, and each."""
+    found = {}
+    for name, metric in objective.metrics.items():
+        values = np.array([metric(target, answer) for answer in answers.values()])
+        each = {str(seed): _known(value) for seed, value in zip(answers, values, strict=True)}
+        found[name] = {**intervals.of_seeds(values).as_dict(), "each": each}
     return found
 
 

@@ -142,6 +142,12 @@ def of_mean(differences: Floats, sample: Draws) -> Interval:
     return Interval(value, value - reach, value + reach)
 
 
+def of_seeds(values: Floats) -> Interval:
+    """The mean of a metric over trainings `[n]` that differ in their seed alone, two or more, with Student's t."""
+    value, reach = values.mean(), _quantile(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Interval(float(value), float(value - reach), float(value + reach))
+
+
 def above_zero(differences: Floats, sample: Draws) -> float:
     """One-sided p value of a mean difference of paired scores that is not above 0, by the t of `of_mean`."""
     from scipy.stats import t

@@ -81,6 +81,16 @@ class Model:
         return told
 
     @property
+    def over_seeds(self) -> str:
+        """The main metric's mean over seeds, in words; "" where there was one seed."""
+        if "over_seeds" not in self.metrics:
+            return ""
+        found = self.metrics["over_seeds"][self.objective.main]
+        ends = f"{figure(found['value'])} [{figure(found['low'])}, {figure(found['high'])}]"
+        metric = self.objective.main.replace("_", " ")
+        return f"over {len(found['each'])} seeds, on the same split: mean {metric} {ends}"
+
+    @property
     def slices(self) -> list[tuple[str, str, Mapping[str, Any]]]:
         """Column, value and the main metric of each slice that params ask for, with the examples that it is of."""
         told = self.metrics.get("slices", {})

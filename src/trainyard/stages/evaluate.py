@@ -2,7 +2,7 @@
 
 In:   models/MODEL, build/DATASET
 Out:  reports/models/MODEL/{metrics.json, scores.csv, importance.csv, learning.csv, *.png}
-Exit: 2 a model that is not the one that was trained, or is not there
+Exit: 2 a model that is not the one that was trained, or is not there; 3 a training under another seed failed
 """
 
 import logging
@@ -25,7 +25,8 @@ def evaluate(name: str, params: Params) -> None:
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     kind = kinds.of(data.spec)
     model, report = Path("models") / name, Path("reports/models") / name
-    columns = kinds.told_apart(data, params.evaluate[name].slices)
+    asked = params.evaluate[name]
+    columns = kinds.told_apart(data, asked.slices)
     device.start(params.training, params.seed)
     from trainyard.models import saved  # Keras, and TensorFlow below it, only once the device is chosen
 
@@ -41,6 +42,11 @@ def evaluate(name: str, params: Params) -> None:
     scores = evaluation.scores(data.objective, data.classes, data.test.rows, data.test.target, answer, naive, classical)
     rests = importance.table(data.objective, data.test.rows, data.test.target, answer, parts)
     history = pd.read_csv(model / "history.csv", index_col="epoch")
+    if asked.seeds:
+        from trainyard.training import seeds
+
+        by_seed = {params.seed: answer, **seeds.answers(name, params, data, about["sha256"])}
+        metrics["over_seeds"] = evaluation.over_seeds(data.objective, data.test.target, by_seed)
 
     identity = {"model": name, "dataset": spec.dataset, "sha256": about["sha256"]}
     files.write_csv(report / "scores.csv", scores)

@@ -24,19 +24,21 @@ def write(
     model: "keras.Model",
     history: pd.DataFrame,
     backbone: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
 ) -> None:
     """Write `models/NAME`; the model is calibrated, then reloaded and compared on a batch before it takes its place.
 
     `backbone` says which pretrained weights it stands on, with their hash; None where it was trained from scratch.
+    `folder` is written in place of `models/NAME`.
     """
     temperature = calibrate(model, spec, data)
-    with files.replacing_folder(Path("models") / name) as folder:
+    with files.replacing_folder(folder or Path("models") / name) as draft:
         sample = {key: np.asarray(values[:32]) for key, values in data.validation.raw.items()}
-        sha256 = saved.save(model, folder / "model.keras", sample)
-        files.write_csv(folder / "history.csv", history)
+        sha256 = saved.save(model, draft / "model.keras", sample)
+        files.write_csv(draft / "history.csv", history)
         more = {"model": name, "backbone": backbone, "parameters": model.count_params(), "sha256": sha256}
         more["temperature"] = temperature
-        files.write_json(folder / "model.json", {**about(spec, data), **more})
+        files.write_json(draft / "model.json", {**about(spec, data), **more})
 
 
 def about(spec: Model, data: Prepared) -> dict[str, Any]:

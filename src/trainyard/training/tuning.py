@@ -29,7 +29,7 @@ from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
 from trainyard.kinds import Prepared
 from trainyard.params import Axis, MobileNet, Model, Params
 from trainyard.quality.sweeps import Comparison, Trial
-from trainyard.training import finetune, fit, resume
+from trainyard.training import resume, seeds
 from trainyard.training.fit import Fit, OnEpoch
 from trainyard.training.resume import Resume
 
@@ -111,8 +111,8 @@ class Study:
         winner = self._params.turned(self._name, self.best[0].knobs)
         if winner.model(self._name) == self._params.model(self._name):
             return None
-        seeds = range(self._params.seed + 1, self._params.seed + 1 + self._tune.seeds)
-        return Comparison(*([self._value(params, seed) for seed in seeds] for params in (winner, self._params)))
+        others = range(self._params.seed + 1, self._params.seed + 1 + self._tune.seeds)
+        return Comparison(*([self._value(params, seed) for seed in others] for params in (winner, self._params)))
 
     def _put_in_order(self) -> None:
         """The lock is ours: what is RUNNING was killed. Each trial that was killed is followed by one that repeats it.
@@ -189,15 +189,8 @@ class Study:
 
     def _trained(self, params: Params, seed: int, on_epoch: OnEpoch, state: Resume) -> float:
         """Train as the line does; gives the validation loss of the epoch whose weights are kept."""
-        spec, data = params.model(self._name), self._data
-        keras.utils.clear_session()  # what earlier trials left
-        keras.utils.set_random_seed(seed)
         with _silent():
-            if isinstance(spec, MobileNet):
-                weights = Path("backbones") / self._name
-                _, history = finetune.train(spec, data, seed, weights, on_epoch, state, self._learns)
-            else:
-                _, history = fit.train(spec, data, seed, on_epoch, state, self._learns)
+            _, history = seeds.train(self._name, params, self._data, seed, self._learns, on_epoch, state)
         return float(history.loc[history["kept"] == 1, "val_loss"].iloc[0])
 
     def _knobs(self, found: Mapping[str, Any]) -> dict[str, Any]:
