@@ -44,7 +44,7 @@ class Meter:
             try:
                 now = [counter.joules() for counter in self._counters]
             except Exception:  # noqa: BLE001  # whatever it is, the training goes on
-                self._counters = now = []
+                self._counters, now = [], []
             grown = zip(self._counters, self._last, now, strict=False)
             self._used += sum((new - old) % counter.size for counter, old, new in grown)
             self._last = now

@@ -105,7 +105,7 @@ def _facts(client: "MlflowClient", version: "ModelVersion") -> Iterator[str]:
         "dvc.lock": ", ".join(_locks(version)),
         "data": tags.get("trainyard.data"),
         "params": tags.get("trainyard.params"),
-        "time and energy of training": runs.cost(client, version.run_id) if version.run_id else "",
+        "time and energy of training": runs.cost(client, version.run_id),
         "backbone": ", ".join(f"{key} {value}" for key, value in backbone.items()),
         "compared with": f"{which}, content {against}" if against else "",
         "models judged on its test rows": tags.get("trainyard.looks"),

@@ -236,10 +236,12 @@ def stale(params: Params) -> list[str]:
         return sorted(set(found))
 
 
-def cost(client: "MlflowClient", run_id: str) -> str:
+def cost(client: "MlflowClient", run_id: str | None) -> str:
     """Time and energy of a training, in words; "" where it was not tracked live, or its run was purged."""
     from mlflow.exceptions import MlflowException
 
+    if not run_id:  # of a version that trainyard has not made
+        return ""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
