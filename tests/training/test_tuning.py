@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import optuna
@@ -294,35 +295,67 @@ def ended(found):
     ]
 
 
+RECURRENT = """\
+seed: 3
+datasets:
+  d: {kind: series, path: series.csv, time: day, target: level, window: 6, horizon: 2}
+train:
+  m: {family: rnn, dataset: d, units: [4], epochs: 2, batch_size: 16}
+evaluate:
+  m: {dataset: d}
+"""
+SWEPT = {
+    "mlp": PARAMS.replace("0.0000001", "0.01") + SPACE + RANGE,
+    "rnn": RECURRENT + SPACE + RANGE.replace("dropout", "head_dropout"),
+}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(prepared, tmp_path_factory):
-    here = tmp_path_factory.mktemp("undisturbed")
-    shutil.copytree(prepared, here, dirs_exist_ok=True, ignore=shutil.ignore_patterns("mlflow*", "artifacts"))
-    (here / "params.yaml").write_text(PARAMS.replace("0.0000001", "0.01") + SPACE + RANGE)
-    done = sweep(here)
-    assert done.returncode == 0, done.stderr
-    return ended(study(here)), done.stdout
+    """A project with a family's params and data, and what its sweep comes to where nobody kills it."""
+
+    @cache
+    def of(family):
+        here, there = tmp_path_factory.mktemp(family), tmp_path_factory.mktemp("undisturbed")
+        if family == "mlp":
+            shutil.copytree(prepared, here, dirs_exist_ok=True, ignore=shutil.ignore_patterns("mlflow*", "artifacts"))
+        (here / "params.yaml").write_text(SWEPT[family])
+        if family == "rnn":
+            SAMPLES["series"](here, "forecast")
+            for verb in ("validate", "prepare"):
+                subprocess.run([sys.executable, "-m", "trainyard.cli", verb, "d"], cwd=here, check=True)
+        shutil.copytree(here, there, dirs_exist_ok=True)
+        done = sweep(there)
+        assert done.returncode == 0, done.stderr
+        return here, ended(study(there))
+
+    return of
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize(
-    "kills",
+    ("family", "kills"),
     [
-        (("epoch", 4), ("told lost, not yet repeated", 1)),
-        (("asked", 2), ("run half written", 4)),
-        (("not yet told", 2), ("seed", 3)),
+        ("mlp", (("epoch", 4), ("told lost, not yet repeated", 1))),
+        ("mlp", (("asked", 2), ("run half written", 4))),
+        ("mlp", (("not yet told", 2), ("seed", 3))),
+        ("rnn", (("epoch", 3), ("asked", 2))),
     ],
-    ids=lambda kills: ", ".join(place for place, _ in kills),
+    ids=lambda told: told if isinstance(told, str) else ", ".join(place for place, _ in told),
 )
-def test_a_sweep_killed_twice_loses_no_trial_and_counts_none_twice(project, undisturbed, kills):
-    Path("params.yaml").write_text(PARAMS.replace("0.0000001", "0.01") + SPACE + RANGE)
+def test_a_sweep_killed_twice_loses_no_trial_and_counts_none_twice(
+    prepared, here, monkeypatch, undisturbed, family, kills
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{prepared / 'mlflow.db'}")
+    untouched, expected = undisturbed(family)
+    shutil.copytree(untouched, here, dirs_exist_ok=True)
     for place, count in kills:
         killed = sweep(".", place, count)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = sweep(".")
     assert again.returncode == 0, again.stderr
     found = study()
-    assert ended(found) == undisturbed[0], "the same trials, to the same bits"
+    assert ended(found) == expected, "the same trials, to the same bits"
     assert {trial.state for trial in found.trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
     repeated = [trial.user_attrs["again"] for trial in found.trials if "again" in trial.user_attrs]
     lost = [trial.number for trial in found.trials if trial.state == TrialState.FAIL]
