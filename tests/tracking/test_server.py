@@ -3,6 +3,7 @@
 The server keeps its tables in SQLite, and in PostgreSQL as docs/server.md has it.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -136,29 +138,71 @@ def test_the_line_through_a_server(project, client, monkeypatch):
     assert asked == [True]
 
 
+def verb(project, *arguments):
+    return cli.main([arguments[0], project.name, *arguments[1:]])
+
+
 def champion_of(client, project):
     return int(client.get_registered_model(project.name).aliases["champion"])
 
 
-def test_the_whole_story_of_a_champion(project, client, capfd):
+def test_the_whole_story_of_a_champion(project, client, server, capfd):
     project.write_params()
-    assert project.propose("first", 14)["decision"] == "champion"
-    assert project.propose("better", 7)["decision"] == "champion"
-    assert project.propose("worse", 12)["decision"] == "challenger"
-    verbs = [["gate"], ["promote"], ["rollback", "--why", "wrong on Mondays"], ["rollback"], ["promote", "3"]]
-    assert [cli.main([verb, project.name, *more]) for verb, *more in verbs] == [4, 4, 0, 4, 4]
-    assert champion_of(client, project) == 1
-    assert cli.main(["promote", project.name, "2"]) == 0
-    assert champion_of(client, project) == 2
+    moves, verdicts, run = [], [], partial(verb, project)
+
+    def stands(challenger, champion, *move):
+        """Aliases and ledger, and what the registry tells of each version."""
+        moves.extend([move] if move else [])
+        told = client.get_registered_model(project.name).aliases
+        assert {alias: int(version) for alias, version in told.items()} == {
+            "challenger": challenger,
+            "champion": champion,
+        }
+        entries = ledger.read(client, project.name)
+        assert [(entry.verb, int(entry.version), int(entry.former or 0)) for entry in entries] == moves
+        assert all(entry.moved for entry in entries)
+        for number, verdict in enumerate(verdicts, 1):
+            tags = client.get_model_version(project.name, str(number)).tags
+            assert tags["trainyard.content"] == verdict["content"]
+            assert tags["trainyard.against"] == verdict["against"]
+            assert json.loads(tags["trainyard.verdict"]) == {key: verdict[key] for key in ("passed", "checks")}
+
+    def proposed(weights, wrong, decision, against):
+        verdicts.append(project.propose(weights, wrong))
+        assert (verdicts[-1]["decision"], verdicts[-1]["against"]) == (decision, against)
+        assert verdicts[-1]["passed"] == (decision == "champion")
+
+    proposed("first", 14, "champion", "")
+    stands(1, 1, "register", 1, 0)
+    proposed("better", 7, "champion", verdicts[0]["content"])
+    stands(2, 2, "register", 2, 1)
+    proposed("worse", 12, "challenger", verdicts[1]["content"])
+    stands(3, 2)
+    assert (run("gate"), run("promote")) == (4, 4)
+    stands(3, 2)
+    assert run("rollback", "--why", "wrong on Mondays") == 0
+    stands(3, 1, "rollback", 1, 2)
+    assert (run("rollback"), run("promote", "3")) == (4, 4)
+    stands(3, 1)
+    assert run("promote", "2") == 0
+    stands(3, 2, "promote", 2, 1)
+
+    # what MLflow's pages ask for
+    asked = f"{server.uri}/ajax-api/2.0/mlflow/registered-models/alias?name={project.name}&alias=champion"
+    with urllib.request.urlopen(asked, timeout=30) as page:  # noqa: S310  # ours
+        shown = json.load(page)["model_version"]
+    assert shown["version"] == "2"
+    assert shown["description"].startswith(f"# {project.name}\n\n**Champion**: ")
+
     client.delete_model_version(project.name, "2")
     capfd.readouterr()
     assert cli.main(["ledger", project.name]) == 0
     told = capfd.readouterr().out.splitlines()
-    moves = ["version 1 by register", "version 2 after version 1 by register", "version 1 after version 2 by rollback"]
-    moves += ["version 2 after version 1 by promote", "the registry has lost its champion, version 2"]
-    assert len(told) == len(moves)
-    assert all(move in line for move, line in zip(moves, told, strict=True)), told
-    assert cli.main(["rollback", project.name]) == 0
+    lines = ["version 1 by register", "version 2 after version 1 by register", "version 1 after version 2 by rollback"]
+    lines += ["version 2 after version 1 by promote", "the registry has lost its champion, version 2"]
+    assert len(told) == len(lines)
+    assert all(line in one for line, one in zip(lines, told, strict=True)), told
+    assert run("rollback") == 0
     assert champion_of(client, project) == 1
 
 
