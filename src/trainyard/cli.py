@@ -32,13 +32,16 @@ MOVES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives its exit code: 2 bad input, 3 training failed, 4 gate refused, 5 environment."""
+    """Run one command; gives its exit code: 2 bad input, 3 training failed, 4 gate refused, 5 environment.
+
+    1 is `drift`'s alone, which found some.
+    """
     asked = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("trainyard").setLevel(logging.INFO)
     try:
         with guard.in_order():
-            _run(asked)
+            return _run(asked)
     except TrainyardError as error:
         if asked.debug:
             raise
@@ -63,19 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EnvironmentFailed.exit_code
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
-def _run(asked: argparse.Namespace) -> None:
+def _run(asked: argparse.Namespace) -> int:
     if asked.verb == "schema":
         _schema(check=asked.check)
-        return
+        return 0
     if asked.verb == "fetch":
         _fetch(asked.name, asked.out)
-        return
+        return 0
     if asked.verb == "verify":
         import_module("trainyard.cache").verify(asked.remote)
-        return
+        return 0
     loaded = params.load()
     if asked.verb == "init":
         import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
@@ -95,10 +97,13 @@ def _run(asked: argparse.Namespace) -> None:
     elif asked.verb == "tune":
         tune = import_module("trainyard.stages.tune").tune
         sys.stdout.write(tune(asked.name, loaded, trials=asked.trials, apply=asked.apply))
+    elif asked.verb == "drift":
+        return int(import_module("trainyard.stages.drift").drift(asked.name, Path(asked.path), loaded, asked.out))
     else:
         of = [] if asked.verb == "report" else [asked.name]
         with guard.alone(" ".join([asked.verb, *of])):
             getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(*of, loaded)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,6 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("name", help="a model of params.yaml; `tune` there says what is tried")
     tune.add_argument("--trials", type=_count, help="how many (by default as params.yaml says, else 20)")
     tune.add_argument("--apply", action="store_true", help="write the best into params.yaml")
+    drift = verbs.add_parser("drift", help="hold new data against a dataset; exit code 1 where it has drifted")
+    drift.add_argument("name", help="a dataset of params.yaml; `drift` there says how sure and how far")
+    drift.add_argument("path", help="a file or folder as the dataset's; labels may be missing")
+    drift.add_argument("--out", type=Path, help="folder for the report (.trainyard/drift/NAME)")
     verbs.add_parser("ui", help="open MLflow's pages on this project").add_argument("--port", type=int, default=5000)
     return parser
 
@@ -163,7 +172,7 @@ def _count(text: str) -> int:
 
 
 def _check(loaded: Params) -> None:
-    if missing := Params.model_fields.keys() - loaded.model_fields_set - {"tune"}:
+    if missing := Params.model_fields.keys() - loaded.model_fields_set - {"drift", "tune"}:
         told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
         raise BadInput(*(told.format(section) for section in sorted(missing)))
     told = "params.yaml: datasets.{}.path: {}: not found"

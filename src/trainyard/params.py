@@ -808,6 +808,16 @@ class Tune(Spec):
     """Seeds under which the winner and the present block are trained in the end, to tell them from chance."""
 
 
+class Drift(Spec):
+    """What `trainyard drift` calls drift; no stage of the line reads it."""
+
+    level: Annotated[float, Field(ge=0.0001, le=0.2)] = 0.01
+    """Share of the calls at most that find drift in data which has not drifted."""
+    least: Share = 0.02
+    """Effect from which on a measure has drifted, as a share of the examples: of many, differences are sure that do not
+    matter."""
+
+
 NOT_TUNED = {
     "backbone": "another stage finds it",
     "dataset": "trials are compared on one",
@@ -852,6 +862,8 @@ class Params(Spec):
     """How all models are trained."""
     tune: dict[str, Tune] = {}
     """Sweeps, by model. A model without one has a small space of its own."""
+    drift: Drift = Drift()
+    """What counts as drift of new data."""
 
     @property
     def models(self) -> dict[str, MLP | CNN | RNN | MobileNet]:

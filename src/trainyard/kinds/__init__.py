@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trainyard import files
 from trainyard.arrays import Array, Rows, row_bytes
 from trainyard.errors import BadInput
-from trainyard.params import PARAMS_FILE, Dataset, Expectation, nearest
+from trainyard.params import PARAMS_FILE, AnyDataset, Dataset, Expectation, Series, Split, nearest
 from trainyard.quality import leaks
 from trainyard.quality.baselines import Baseline
 from trainyard.quality.importance import Part
@@ -32,6 +32,8 @@ FEW, FEW_BYTES = 256, 2**26
 """Examples, and bytes of their raw values, that are asked again without each part of them."""
 
 
+Measures = dict[str, pd.Series | pd.DataFrame]
+"""By name: numbers, NaN where there is none, or texts, None where there is none; or shares, a column each."""
 MOST_SLICES = 50
 """Values of a column that are told apart: of more none has the examples to say something."""
 
@@ -174,6 +176,16 @@ class Kind(Protocol):
     ) -> "Figure":
         """What the answers rest on: `importance.table` of the parts, drawn."""
 
+    def fresh(self, spec: Any, facts: Mapping[str, Any]) -> pd.DataFrame:
+        """The manifest of data that came later, read as `manifest` does; labels may be missing. Raises BadInput."""
+
+    def measures(self, spec: Any, facts: Mapping[str, Any], train: pd.DataFrame, manifest: pd.DataFrame) -> Measures:
+        """What is compared of old and later data: numbers, texts, or shares a column each; a row an example.
+
+        `train` is the manifest of what models were trained on, of which no example is measured: what it says of words
+        or seasons is as new to the old examples as to the later ones.
+        """
+
 
 def of(spec: Dataset) -> Kind:
     """The kind that a dataset block names."""
@@ -207,6 +219,29 @@ def open_prepared(name: str, spec: Dataset, build: Path = Path("build")) -> Prep
     kind = of(spec)
     train, validation, test = (kind.read(spec, facts, folder / split) for split in ("train", "validation", "test"))
     return Prepared(name, spec, facts, train, validation, test, folder)
+
+
+def units(spec: Dataset, manifest: pd.DataFrame) -> pd.Series:
+    """What each example was drawn with: its group, where the user names one, or else those that are nearly equal."""
+    groups = of(spec).groups(spec, manifest)
+    return of(spec).likeness(spec, manifest) if groups is None else groups
+
+
+def later(
+    spec: AnyDataset, facts: Mapping[str, Any], manifest: pd.DataFrame, path: Path
+) -> tuple[AnyDataset, pd.DataFrame]:
+    """The block and the manifest of data that came later than a dataset's own; of a series, of the rows after its last.
+
+    Raises BadInput where it cannot be read, or has no such row.
+    """
+    block = spec.model_copy(update={"path": path.as_posix(), "split": Split()})
+    found = of(block).fresh(block, facts)
+    if isinstance(spec, Series):
+        last = manifest["time"].max()
+        found = found[found["time"] > last]
+        if found.empty:
+            raise BadInput(f"{path}: no row is later than {last.isoformat()}, the last one of {spec.path}")
+    return block, found
 
 
 def few(examples: Examples, seed: int, most: int = FEW) -> NDArray[np.intp]:

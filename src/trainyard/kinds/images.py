@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,17 @@ import pandas as pd
 from trainyard import arrays, files
 from trainyard.arrays import Array
 from trainyard.errors import BadInput
-from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, class_names, class_numbers, few, read_rows
+from trainyard.kinds import (
+    Examples,
+    Masked,
+    Measures,
+    Prepared,
+    Preprocessing,
+    class_names,
+    class_numbers,
+    few,
+    read_rows,
+)
 from trainyard.params import Expectation, Images
 from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
@@ -48,13 +58,11 @@ def manifest(spec: Images) -> pd.DataFrame:
     if not root.is_dir():
         what = "is a file" if root.exists() else "not found"
         raise BadInput(f"{root}: {what} (expected a folder with one folder a class)")
-    rows = [
+    return _table(
         _describe(spec, root, split, folder, file)
         for split, folder in _class_folders(spec, root)
         for file in _files(folder)
-    ]
-    table = pd.DataFrame(rows).set_index("example")
-    return table.drop(columns=[column for column in ("group", "split") if table[column].isna().all()])
+    )
 
 
 def expectations(spec: Images, manifest: pd.DataFrame) -> list[Expectation]:
@@ -193,6 +201,42 @@ def importances(spec: Images, test: Examples, answer: Array, parts: Sequence[Par
     return figures.occlusion(drops, cuts, images, names, lost[telling])
 
 
+def fresh(spec: Images, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """Images in class folders or, without labels, in the folder itself."""
+    root = Path(spec.path)
+    if not (root.is_dir() and any(file.suffix.lower() in SUFFIXES and file.is_file() for file in root.iterdir())):
+        return manifest(spec)
+    return _table(_describe(spec, root, None, root, file) for file in _files(root)).drop(columns="label")
+
+
+def measures(spec: Images, facts: Mapping[str, Any], train: pd.DataFrame, manifest: pd.DataFrame) -> Measures:
+    """Light, contrast, colour and sharpness as the model sees them; size and format of the files; the label, if known.
+
+    Brightness and contrast are mean and standard deviation of the grey levels, of 1 at most; saturation and warmth the
+    means of what the strongest colour has more than the weakest, and red more than blue; sharpness is the logarithm of
+    the variance of the Laplacian (Pech-Pacheco et al., 2000).
+    """
+    seen = [
+        _look(_pixels(spec, facts, (Path(spec.path) / example).read_bytes(), str(Path(spec.path) / example)))
+        for example in manifest.index
+    ]
+    told = [column for column in ("width", "height", "format", "label") if column in manifest]
+    found = pd.DataFrame(seen, manifest.index).join(manifest[told].astype({"width": float, "height": float}))
+    return {str(column): found[column] for column in found}
+
+
+def _look(image: Array) -> dict[str, float]:
+    levels = image.astype(np.float64) / 255
+    grey = levels.mean(axis=-1)
+    around = np.pad(grey, 1, mode="edge")
+    edges = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:] - 4 * grey
+    found = {"brightness": grey.mean(), "contrast": grey.std(), "sharpness": np.log(edges.var() + 1e-6)}
+    if image.shape[-1] == 3:
+        found["saturation"] = np.ptp(levels, axis=-1).mean()
+        found["warmth"] = (levels[..., 0] - levels[..., 2]).mean()
+    return {name: float(value) for name, value in found.items()}
+
+
 def _cuts(side: int) -> list[int]:
     """Where a side of so many pixels is cut into patches, its ends among them."""
     return [int(cut) for cut in np.linspace(0, side, min(side, GRID) + 1).round()]
@@ -228,6 +272,11 @@ def _files(folder: Path) -> list[Path]:
         if (size := file.stat().st_size) > MOST_BYTES:
             raise BadInput(f"{file}: {size} bytes (at most {MOST_BYTES})")
     return found
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows).set_index("example")
+    return table.drop(columns=[column for column in ("group", "split") if table[column].isna().all()])
 
 
 def _describe(spec: Images, root: Path, split: str | None, folder: Path, file: Path) -> dict[str, Any]:

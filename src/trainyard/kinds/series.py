@@ -16,7 +16,7 @@ from pandas.tseries.frequencies import to_offset
 from trainyard import arrays, files
 from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
-from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, delimited, few, read_rows
+from trainyard.kinds import Examples, Masked, Measures, Prepared, Preprocessing, delimited, few, read_rows
 from trainyard.params import Expectation, Series
 from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
@@ -224,6 +224,33 @@ def importances(spec: Series, test: Examples, answer: Array, parts: Sequence[Par
     from trainyard import figures
 
     return figures.importances(table, "without the lag")
+
+
+def fresh(spec: Series, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """As the manifest of any series: what it forecasts comes with the rows themselves."""
+    return manifest(spec)
+
+
+def measures(spec: Series, facts: Mapping[str, Any], train: pd.DataFrame, manifest: pd.DataFrame) -> Measures:
+    """Of each column the level, less its training mean in the season, the seasonal naive forecast's error, and gaps."""
+    found: Measures = {}
+    season = facts["season"]
+    for column in _columns(spec):
+        means = train[column].groupby(_phases(train, train, facts)).mean()
+        usual = means.reindex(_phases(train, manifest, facts)).fillna(train[column].mean()).to_numpy()
+        values = manifest[column]
+        found[f"{column} level"] = values - usual
+        found[f"{column} error of the seasonal naive"] = (values - values.shift(season)).abs()
+        found[f"{column} missing"] = values.isna().astype(float)
+    return found
+
+
+def _phases(train: pd.DataFrame, table: pd.DataFrame, facts: Mapping[str, Any]) -> Array:
+    """Where in the season each row stands, `[n]`, counted from the first training row."""
+    if facts["step"] is None or facts["season"] == 1:
+        return np.zeros(len(table), int)
+    grid = pd.date_range(train["time"].iloc[0], table["time"].iloc[-1], freq=facts["step"])
+    return grid.get_indexer(pd.Index(table["time"]), method="pad") % facts["season"]
 
 
 def _columns(spec: Series) -> list[str]:

@@ -18,7 +18,7 @@ import pandas as pd
 from trainyard import arrays, files
 from trainyard.arrays import Array, Rows
 from trainyard.errors import BadInput
-from trainyard.kinds import Examples, Masked, Prepared, Preprocessing, delimited, few, read_rows
+from trainyard.kinds import Examples, Masked, Measures, Prepared, Preprocessing, delimited, few, read_rows
 from trainyard.params import Expectation, Speech
 from trainyard.quality import baselines, leaks, splits
 from trainyard.quality.baselines import Baseline
@@ -79,24 +79,7 @@ def manifest(spec: Speech) -> pd.DataFrame:
     of all channels' mean, in decibels of full scale; `clipped` is the share of the samples at full scale, in any
     channel. Raises BadInput.
     """
-    root, path = Path(spec.path), Path(spec.path) / TRANSCRIPTS
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "not found"
-        raise BadInput(f"{root}: {what} (expected a folder with {TRANSCRIPTS} and recordings)")
-    asked = [column for column in (spec.group, spec.split.given) if column]
-    cells = delimited.read(path, ",", columns=["file", "transcript", *asked])
-    if spec.group and (missed := cells[spec.group].str.strip() == "").any():
-        told = f"is empty; {missed.sum()} such row(s)"
-        raise BadInput(f"{path}:{delimited.first(missed)}: column `{spec.group}`: {told}")
-    cells["file"] = cells["file"].map(lambda name: Path(name).as_posix())  # ./a.wav is a.wav
-    rows = [_describe(spec, path, row, cells.loc[row]) for row in cells.index]
-    _refuse_untold(root, path, cells["file"])
-    table = pd.DataFrame(rows).set_index("example")
-    for column in asked:
-        table[column] = cells[column].to_numpy()
-    if not spec.mixed:
-        _refuse_unlike(spec, table)
-    return table
+    return _read(spec, labelled=True)
 
 
 def expectations(spec: Speech, manifest: pd.DataFrame) -> list[Expectation]:
@@ -290,9 +273,62 @@ def importances(spec: Speech, test: Examples, answer: Array, parts: Sequence[Par
     return figures.importances(table, "without the band")
 
 
+def fresh(spec: Speech, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """The recordings that transcripts.csv names; what is said in them need not be told."""
+    return _read(spec, labelled=False)
+
+
+def measures(spec: Speech, facts: Mapping[str, Any], train: pd.DataFrame, manifest: pd.DataFrame) -> Measures:
+    """Loudness, noise floor, duration and where the spectrum's centre is; rate and channels of the files.
+
+    Loudness is the root mean square, the noise floor that of the quietest tenth of frames, in decibels of full scale.
+    """
+    paths = (Path(spec.path) / example for example in manifest.index)
+    heard = [_hear(spec, _decoded(spec, path.read_bytes(), str(path))) for path in paths]
+    found = pd.DataFrame(heard, manifest.index).join(manifest[["seconds", "rate", "channels"]])
+    return {str(column): found[column] for column in found}
+
+
+def _hear(spec: Speech, clip: Array) -> dict[str, float]:
+    frame = min(round(spec.frame * spec.rate), len(clip))
+    frames = np.square(clip[: len(clip) // frame * frame].reshape(-1, frame)).mean(axis=1)
+    power = np.square(np.abs(np.fft.rfft(clip)))
+    hertz = np.fft.rfftfreq(len(clip), 1 / spec.rate)
+    return {
+        "loudness": _decibels(np.square(clip).mean()),
+        "noise floor": _decibels(np.quantile(frames, 0.1)),
+        "spectral centroid": float((power * hertz).sum() / max(power.sum(), 1e-12)),
+    }
+
+
+def _decibels(power: float) -> float:
+    return float(10 * np.log10(max(power, 1e-12)))
+
+
 def _clips(examples: Examples) -> list[Array]:
     clips = cast("Clips", examples.raw["samples"])
     return [clips.sound[start : start + length] for start, length in zip(clips.starts, clips.lengths, strict=True)]
+
+
+def _read(spec: Speech, *, labelled: bool) -> pd.DataFrame:
+    root, path = Path(spec.path), Path(spec.path) / TRANSCRIPTS
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "not found"
+        raise BadInput(f"{root}: {what} (expected a folder with {TRANSCRIPTS} and recordings)")
+    asked = [column for column in (spec.group, spec.split.given) if column]
+    cells = delimited.read(path, ",", columns=["file", *(["transcript"] if labelled else []), *asked])
+    if spec.group and (missed := cells[spec.group].str.strip() == "").any():
+        told = f"is empty; {missed.sum()} such row(s)"
+        raise BadInput(f"{path}:{delimited.first(missed)}: column `{spec.group}`: {told}")
+    cells["file"] = cells["file"].map(lambda name: Path(name).as_posix())  # ./a.wav is a.wav
+    rows = [_describe(spec, path, row, cells.loc[row], labelled=labelled) for row in cells.index]
+    _refuse_untold(root, path, cells["file"])
+    table = pd.DataFrame(rows).set_index("example")
+    for column in asked:
+        table[column] = cells[column].to_numpy()
+    if not spec.mixed:
+        _refuse_unlike(spec, table)
+    return table
 
 
 def _refuse_untold(root: Path, path: Path, named: pd.Series) -> None:
@@ -305,9 +341,9 @@ def _refuse_untold(root: Path, path: Path, named: pd.Series) -> None:
         raise BadInput(f"{root / untold[0]}: has no transcript in {TRANSCRIPTS}; {len(untold)} such recording(s)")
 
 
-def _describe(spec: Speech, path: Path, row: Any, cells: pd.Series) -> dict[str, Any]:
-    where, said = f"{path}:{row}", " ".join(_letters(cells["transcript"]).split())
-    if not said:
+def _describe(spec: Speech, path: Path, row: Any, cells: pd.Series, *, labelled: bool) -> dict[str, Any]:
+    where, said = f"{path}:{row}", " ".join(_letters(cells.get("transcript", "")).split())
+    if labelled and not said:
         raise BadInput(
             f"{where}: column `transcript`: is empty (a recording without speech teaches nothing; remove it)"
         )

@@ -17,6 +17,7 @@ from trainyard.errors import BadInput
 from trainyard.kinds import (
     Examples,
     Masked,
+    Measures,
     Prepared,
     Preprocessing,
     class_names,
@@ -47,16 +48,7 @@ def manifest(spec: Tables) -> pd.DataFrame:
     single = [column for column in (spec.target, spec.group, spec.split.given) if column is not None]
     named = [*single, *(spec.numeric or []), *(spec.categorical or []), *spec.ignore, *spec.audit_allow]
     cells = delimited.read(path, spec.delimiter, spec.names, columns=named)
-    hint = "mend it, list it under `missing`, or name the column under `categorical` or `ignore`"
-    hints = {spec.target: f"mend it: objective {spec.objective} takes numbers"}
-    table = pd.DataFrame(
-        {
-            column: delimited.numbers(path, cells[column], spec.missing, hints.get(column, hint))
-            if _is_numeric(spec, cells[column])
-            else cells[column].where(~cells[column].isin(spec.missing), None)
-            for column in map(str, cells)
-        }
-    )
+    table = _typed(spec, cells)
     for column in table.select_dtypes(exclude="number"):
         known = table[column].dropna().astype(str)
         commas = known.str.fullmatch(r"-?\d+(,\d+)+(\.\d+)?")
@@ -248,6 +240,39 @@ def importances(spec: Tables, test: Examples, answer: Array, parts: Sequence[Par
     from trainyard import figures
 
     return figures.importances(table, "without the column")
+
+
+def fresh(spec: Tables, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """The columns that a model sees, the group, and the target where it is there; no other column need be."""
+    path = Path(spec.path)
+    columns = [*facts["numeric"], *facts["categorical"], *([spec.group] if spec.group else [])]
+    cells = delimited.read(path, spec.delimiter, spec.names, columns=columns)
+    as_before = {"numeric": facts["numeric"], "categorical": facts["categorical"]}
+    columns += [spec.target] if spec.target in cells else []
+    return _typed(spec.model_copy(update=as_before), cells[columns])
+
+
+def measures(spec: Tables, facts: Mapping[str, Any], train: pd.DataFrame, manifest: pd.DataFrame) -> Measures:
+    """Each column and where it is missing; the target, where it is known."""
+    columns = [*facts["numeric"], *facts["categorical"]]
+    missing = {f"{column} missing": manifest[column].isna().astype(float) for column in columns}
+    known = [spec.target] if spec.target in manifest else []
+    return {**{column: manifest[column] for column in columns + known}, **missing}
+
+
+def _typed(spec: Tables, cells: pd.DataFrame) -> pd.DataFrame:
+    """Numbers float64 with NaN for missing ones, others text with None."""
+    path = Path(spec.path)
+    hint = "mend it, list it under `missing`, or name the column under `categorical` or `ignore`"
+    hints = {spec.target: f"mend it: objective {spec.objective} takes numbers"}
+    return pd.DataFrame(
+        {
+            column: delimited.numbers(path, cells[column], spec.missing, hints.get(column, hint))
+            if _is_numeric(spec, cells[column])
+            else cells[column].where(~cells[column].isin(spec.missing), None)
+            for column in map(str, cells)
+        }
+    )
 
 
 def _is_numeric(spec: Tables, cells: pd.Series) -> bool:

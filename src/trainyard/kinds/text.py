@@ -5,7 +5,9 @@ Raw is one input `text`, string `[n, 1]`. Small letters are those of A to Z: Ker
 
 import logging
 import re
+import string
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,6 +23,7 @@ from trainyard.kinds import (
     FEW,
     Examples,
     Masked,
+    Measures,
     Prepared,
     Preprocessing,
     class_names,
@@ -52,6 +55,10 @@ TOKENS: dict[str, dict[str, Any]] = {
     "trigrams": {"standardize": "lower", "split": "character", "ngrams": (3,)},
     "words": {"standardize": "lower_and_strip_punctuation", "split": "whitespace"},
 }
+SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+MOST_TOKENS = 50
+"""Tokens of which it is compared how often they come, the most frequent ones."""
 # U+0080 to U+009F are not among them: old files have curly quotation marks there
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -78,23 +85,11 @@ class Texts:
 
 def manifest(spec: Text) -> pd.DataFrame:
     """Text, label, group and given split, and the numbers of characters and words; indexed by the row of the file."""
-    path = Path(spec.path)
-    columns = [column for column in (spec.text, spec.target, spec.group, spec.split.given) if column is not None]
-    cells = delimited.read(path, spec.delimiter, spec.names, columns=columns, quoting=spec.quoting)
-    table = cells[columns].copy()
-    text = table[spec.text]
-    table["characters"] = text.str.len().astype(float)
-    table["words"] = text.map(lambda cell: float(len(INVISIBLE.sub("", cell).split())))
-    for column, bad, told in [
-        (spec.text, table["words"] == 0, "the text is empty"),
-        (spec.text, table["characters"] > MOST_CHARACTERS, f"more than {MOST_CHARACTERS:,} characters"),
-        (spec.text, text.str.contains(CONTROL), "a control character (is the file text, and UTF-8?)"),
-        (spec.text, text.str.contains(BIDIRECTIONAL), "a mark that turns the direction of reading, which hides text"),
-        (spec.target, table[spec.target].str.strip() == "", "the label is missing"),
-    ]:
-        if bad.any():
-            raise BadInput(f"{path}:{delimited.first(bad)}: column `{column}`: {told}; {bad.sum()} such row(s)")
-    return table.replace("", None)
+    table = _read(spec, [spec.text, spec.target, spec.group, spec.split.given])
+    if (bad := table[spec.target].fillna("").str.strip() == "").any():
+        told = f"the label is missing; {bad.sum()} such row(s)"
+        raise BadInput(f"{spec.path}:{delimited.first(bad)}: column `{spec.target}`: {told}")
+    return table
 
 
 def expectations(spec: Text, manifest: pd.DataFrame) -> list[Expectation]:
@@ -223,6 +218,59 @@ def importances(spec: Text, test: Examples, answer: Array, parts: Sequence[Part]
     from trainyard import figures
 
     return figures.importances(table, "without the word")
+
+
+def fresh(spec: Text, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """The text, the group, and the label where it is there."""
+    return _read(spec, [spec.text, spec.group], spec.target)
+
+
+def measures(spec: Text, facts: Mapping[str, Any], train: pd.DataFrame, manifest: pd.DataFrame) -> Measures:
+    """Length, share of tokens that training never saw, how often which token; the label, where it is known."""
+    counts = Counter(chain.from_iterable(_tokens(spec, text) for text in train[spec.text]))
+    frequent = sorted(counts, key=lambda token: (-counts[token], token))
+    vocabulary, named = set(frequent[: spec.vocabulary]), frequent[:MOST_TOKENS]
+    place = {token: number for number, token in enumerate(named)}
+    texts = [_tokens(spec, text) for text in manifest[spec.text]]
+    numbers = [np.array([place.get(token, len(named)) for token in tokens], int) for tokens in texts]
+    shares = np.array([np.bincount(found, minlength=len(named) + 1) / max(len(found), 1) for found in numbers])
+    unknown = [sum(token not in vocabulary for token in tokens) / max(len(tokens), 1) for tokens in texts]
+    label = {spec.target: manifest[spec.target]} if spec.target in manifest else {}
+    return {
+        f"number of {spec.tokens}": pd.Series([float(len(tokens)) for tokens in texts], manifest.index),
+        f"unknown {spec.tokens}": pd.Series(unknown, manifest.index),
+        f"which {spec.tokens}": pd.DataFrame(shares, manifest.index, [*named, "any other"]),
+        **label,
+    }
+
+
+def _read(spec: Text, asked: Sequence[str | None], *more: str) -> pd.DataFrame:
+    """Columns that must be there and, where they are there, `more`; None where a cell is empty. Raises BadInput."""
+    path = Path(spec.path)
+    columns = [column for column in asked if column is not None]
+    cells = delimited.read(path, spec.delimiter, spec.names, columns=columns, quoting=spec.quoting)
+    table = cells[columns + [column for column in more if column in cells]].copy()
+    text = table[spec.text]
+    table["characters"] = text.str.len().astype(float)
+    table["words"] = text.map(lambda cell: float(len(INVISIBLE.sub("", cell).split())))
+    for column, bad, told in [
+        (spec.text, table["words"] == 0, "the text is empty"),
+        (spec.text, table["characters"] > MOST_CHARACTERS, f"more than {MOST_CHARACTERS:,} characters"),
+        (spec.text, text.str.contains(CONTROL), "a control character (is the file text, and UTF-8?)"),
+        (spec.text, text.str.contains(BIDIRECTIONAL), "a mark that turns the direction of reading, which hides text"),
+    ]:
+        if bad.any():
+            raise BadInput(f"{path}:{delimited.first(bad)}: column `{column}`: {told}; {bad.sum()} such row(s)")
+    return table.replace("", None)
+
+
+def _tokens(spec: Text, text: str) -> list[str]:
+    """The tokens that a model reads, as `TOKENS` tells Keras."""
+    small = text.translate(SMALL)
+    if spec.tokens == "words":
+        return small.translate(NO_PUNCTUATION).split()
+    size = 3 if spec.tokens == "trigrams" else 1
+    return [small[i : i + size] for i in range(len(small) - size + 1)]
 
 
 def _without(text: str, word: str) -> str:

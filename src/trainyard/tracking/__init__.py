@@ -14,7 +14,7 @@ from trainyard.tracking.promotion import (
     withdrawn,
 )
 from trainyard.tracking.provenance import amiss, explain, history, made_from
-from trainyard.tracking.registry import Registered, compared_with, publish, scores_on, tag
+from trainyard.tracking.registry import Registered, answers, compared_with, publish, scores_on, tag
 from trainyard.tracking.runs import Live, content_of, live, stale
 from trainyard.tracking.store import connected, uri
 from trainyard.tracking.sweeps import Sweep, sweep
@@ -25,6 +25,7 @@ __all__ = [
     "Sweep",
     "again_if_overtaken",
     "amiss",
+    "answers",
     "champion",
     "compared_with",
     "connected",

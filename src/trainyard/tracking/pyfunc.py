@@ -74,28 +74,40 @@ def answers(folder: Path, data: Prepared) -> Array:
 
     Raises BadInput where it cannot: its classes, its columns or its windows are others.
     """
-    from mlflow import pyfunc
-
     about = files.read_json(folder / "artifacts" / "model.json")
     if set(about["classes"]) != set(data.classes):
         raise BadInput(f"its classes are {', '.join(about['classes'])}, here they are {', '.join(data.classes)}")
     examples = data.test.rows.index
-    try:
-        spec = TypeAdapter(AnyDataset).validate_json(json.dumps({**about["spec"], "path": data.spec.path}))
-        read, model = raw.reader(spec, about["facts"]), pyfunc.load_model(str(folder))
-        parts = [model.predict(read(examples[start : start + 1024])) for start in range(0, len(examples), 1024)]
-        found = pd.concat(parts)
-        if len(lacking := examples.difference(found.index)):
-            raise BadInput(f"it has no answer for {len(lacking)} of {len(examples)} test rows, first {lacking[0]}")
-        told = found[~found.index.duplicated()].loc[examples, _columns(data)]
-    except BadInput:
-        raise
-    except Exception as error:  # an old model, with code and columns of its day, can fail in any way
-        raise BadInput(f"it does not answer these rows: {' '.join(str(error).split())[:200]}") from error
+    found = named_answers_to(folder, data.spec.path, examples)
+    if len(lacking := examples.difference(found.index)):
+        raise BadInput(f"it has no answer for {len(lacking)} of {len(examples)} test rows, first {lacking[0]}")
+    if lacks := [name for name in _columns(data) if name not in found]:
+        raise BadInput(f"it does not answer these rows: it has no `{lacks[0]}`")
+    told = found.loc[examples, _columns(data)]
     if data.objective.name == "transcription":
         return told["answer"].to_numpy(object)
     answer = told.to_numpy(np.float64)
     return answer[:, 1:] if data.objective.name == "binary" else answer
+
+
+def named_answers_to(folder: Path, path: str, examples: pd.Index) -> pd.DataFrame:
+    """What the model in `folder` answers to examples of the data at `path`, those that it has an answer to.
+
+    The columns are those of `named_answers`. Raises BadInput where it cannot read them.
+    """
+    from mlflow import pyfunc
+
+    about = files.read_json(folder / "artifacts" / "model.json")
+    try:
+        spec = TypeAdapter(AnyDataset).validate_json(json.dumps({**about["spec"], "path": path}))
+        read, model = raw.reader(spec, about["facts"]), pyfunc.load_model(str(folder))
+        parts = [model.predict(read(examples[start : start + 1024])) for start in range(0, len(examples), 1024)]
+        found = pd.concat(parts)
+    except BadInput:
+        raise
+    except Exception as error:  # an old model, with code and columns of its day, can fail in any way
+        raise BadInput(f"it does not answer these rows: {' '.join(str(error).split())[:200]}") from error
+    return found[~found.index.duplicated()]
 
 
 def _columns(data: Prepared) -> list[str]:

@@ -17,7 +17,7 @@ def reader(spec: Dataset, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.D
 
 
 def _tables(spec: Tables, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
-    table = kinds.of(spec).manifest(spec)[[*facts["numeric"], *facts["categorical"]]]
+    table = kinds.of(spec).fresh(spec, facts)[[*facts["numeric"], *facts["categorical"]]]
     table.index = table.index.astype(str)
     return lambda examples: table.loc[examples]
 
@@ -42,7 +42,7 @@ def _contents(spec: Dataset, column: str) -> Callable[[pd.Index], pd.DataFrame]:
 
 
 def _series(spec: Series, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
-    table = kinds.of(spec).manifest(spec)[facts["columns"]]
+    table = kinds.of(spec).fresh(spec, facts)[facts["columns"]]
 
     def rows(examples: pd.Index) -> pd.DataFrame:
         places = table.index.get_indexer(examples)
@@ -54,7 +54,7 @@ def _series(spec: Series, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.D
 
 
 def _text(spec: Text, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
-    table = kinds.of(spec).manifest(spec)[[spec.text]]
+    table = kinds.of(spec).fresh(spec, facts)[[spec.text]]
     table.index = table.index.astype(str)
     return lambda examples: table.loc[examples]
 

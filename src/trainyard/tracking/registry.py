@@ -95,7 +95,6 @@ def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
     if not other.content:
         raise BadInput("trainyard has not made it")
     with store.connected() as client, tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
-        from mlflow import artifacts
         from mlflow.exceptions import MlflowException
 
         run = runs.with_content(client, store.experiment(client, data.name), other.content)
@@ -105,17 +104,34 @@ def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
                 return table["score"].set_axis(data.test.rows.index)
             except (MlflowException, OSError):
                 pass  # its files are gone, the model may be there
-        deleted = BadInput("it was deleted from the registry, and was never evaluated on these rows")
-        if not other.version:
-            raise deleted
-        try:
-            folder = Path(artifacts.download_artifacts(other.uri, dst_path=scratch))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            raise deleted from None
-        answer = pyfunc.answers(folder, data)
+        answer = pyfunc.answers(_downloaded(other, scratch), data)
     return pd.Series(data.objective.score(data.test.target, answer), data.test.rows.index, name="score")
+
+
+def answers(other: Registered, path: str, examples: pd.Index) -> pd.DataFrame:
+    """What a version answers to examples of the data at `path`, by name, those that it has an answer to.
+
+    Raises BadInput where it cannot read them.
+    """
+    if not other.content:
+        raise BadInput("trainyard has not made it")
+    with store.connected(), tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+        return pyfunc.named_answers_to(_downloaded(other, scratch), path, examples)
+
+
+def _downloaded(other: Registered, scratch: str) -> Path:
+    from mlflow import artifacts
+    from mlflow.exceptions import MlflowException
+
+    deleted = BadInput("it was deleted from the registry, and was never evaluated on these rows")
+    if not other.version:
+        raise deleted
+    try:
+        return Path(artifacts.download_artifacts(other.uri, dst_path=scratch))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise deleted from None
 
 
 def tag(mine: Registered, tags: Mapping[str, str]) -> None:
