@@ -370,6 +370,10 @@ def test_two_groups_tell_nothing():
     assert found.told == "1 new and 8 old groups are too few to tell drift from chance."
 
 
+def test_thousands_of_examples_are_never_too_few():
+    assert not drift.Drift([], (2000, 2000), (2000, 2000), 0.01, 0.0).too_few  # in more ways than a float can count
+
+
 # === Answers ===
 
 

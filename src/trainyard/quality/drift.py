@@ -99,7 +99,7 @@ class Drift:
     @property
     def too_few(self) -> bool:
         """Whether so few groups can be divided in so few ways that nothing is beyond chance."""
-        return math.comb(sum(self.units), self.units[1]) * self.level < 1
+        return math.comb(sum(self.units), self.units[1]) < 1 / self.level
 
     @property
     def told(self) -> str:

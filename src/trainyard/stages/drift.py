@@ -45,6 +45,7 @@ def drift(name: str, path: Path, params: Params, out: Path | None = None) -> boo
     horizon = spec.horizon if isinstance(spec, Series) else 0
     chosen = (held.index, new.index) if horizon else quality.alike(*units, params.seed)
     sides = (spec, held.loc[chosen[0]]), (block, new.loc[chosen[1]])
+    log.info("%s: %d new examples are compared with %d old ones", path, len(sides[1][1]), len(sides[0][1]))
     models = [model for model, about in params.models.items() if about.dataset == name]
     champions = {model: tracking.champion(model) for model in models}
     if any(champions.values()) or isinstance(spec, Images):
