@@ -152,10 +152,10 @@ def test_chances_are_those_of_the_step_down_procedure(seed, tests):
 # === What has moved is found ===
 
 
-def clean(rng, n, **more):
+def clean(rng, n):
     frame = {"a": rng.normal(size=n), "b": rng.normal(size=n), "c": rng.choice(["red", "green", None], n)}
     frame["a"][::9] = np.nan
-    return {name: pd.Series(values) for name, values in {**frame, **more}.items()}
+    return {name: pd.Series(values) for name, values in frame.items()}
 
 
 def side(measures):
@@ -273,7 +273,8 @@ MOST_ALARMS = stats.binom.ppf(0.999, 200, 0.05)
 @pytest.mark.slow
 def test_examples_that_were_drawn_by_themselves_alarm_no_more_often_than_the_level():
     def draw(rng):
-        return [side(clean(rng, n, d=rng.poisson(1, n).astype(float), e=tokens(rng, n, 0.1))) for n in (90, 50)]
+        counts = {n: {"d": pd.Series(rng.poisson(1.0, n) * 1.0), "e": tokens(rng, n, 0.1)} for n in (90, 50)}
+        return [side(clean(rng, n) | more) for n, more in counts.items()]
 
     assert 1 <= alarms(draw) <= MOST_ALARMS
 

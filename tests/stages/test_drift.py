@@ -246,7 +246,7 @@ def noisier(path):
 
 def in_capitals(path):
     head, *lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join([head, *(line.replace("a", "ã") for line in lines)]) + "\n", encoding="utf-8")
+    path.write_text("\n".join([head, *(line.replace("a", "ⓐ") for line in lines)]) + "\n", encoding="utf-8")
 
 
 def of_two_languages(path):
