@@ -76,6 +76,18 @@ def test_the_meter_is_read_while_nothing_is_to_be_done(project, client, monkeypa
         assert read.wait(30)
 
 
+def test_a_live_run_says_what_computed_it(project, client):
+    """The stage knows before the training; another process, which computes in its place, tells later."""
+    used = {"trainyard.device": "a CPU", "trainyard.build": "TensorFlow"}
+    with runs.live(project.name, project.params, project.data, used) as run:
+        used.update({"trainyard.device": "a GPU", "trainyard.driver": "535"})
+        project.train("first", 3)
+        run.finished(project.folder)
+    (made,) = found(client, project)
+    assert {tag: made.data.tags[tag] for tag in used} == used
+    assert not any("GPU" in path.read_text(errors="ignore") for path in project.folder.iterdir())
+
+
 def test_a_live_run_is_the_run_that_publish_finds(project, client):
     from trainyard import tracking
 

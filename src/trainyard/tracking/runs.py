@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -42,9 +43,12 @@ HASTE = 2
 
 
 @contextmanager
-def live(name: str, params: Params, data: Prepared) -> Iterator["Live"]:
-    """A run of a model while it trains; it ends as FINISHED, FAILED, or KILLED when the training is interrupted."""
-    run = Live(name, params, data)
+def live(name: str, params: Params, data: Prepared, used: Mapping[str, str] = MappingProxyType({})) -> Iterator["Live"]:
+    """A run of a model while it trains; it ends as FINISHED, FAILED, or KILLED when the training is interrupted.
+
+    `used` are tags that say what computes: another process may replace them as long as the training goes on.
+    """
+    run = Live(name, params, data, used)
     status = "FAILED"
     try:
         yield run
@@ -66,12 +70,15 @@ class Live:
     lost = "the run is not tracked live: %s (`register` rebuilds it from the files)"
     """What is told where MLflow fails, with the reason."""
 
-    def __init__(self, name: str, params: Params, data: Prepared) -> None:
+    def __init__(
+        self, name: str, params: Params, data: Prepared, used: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Find out whether MLflow answers; all else is left to the thread."""
         self._todo: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._seen: set[int] = set()
         self._ended, self._closing, self._lost, self._latest = False, Event(), False, math.inf
+        self._used = used
         try:
             with store.connected() as client:
                 # imported here and not in the thread: two threads that import at once can stand in each other's way
@@ -155,7 +162,7 @@ class Live:
     def _begin(self) -> None:
         self._experiment = store.experiment(self._client, self._data.name)
         end_dead(self._client, self._experiment, self._name)
-        tags = {**self._tags, "trainyard.place": _place()}
+        tags = {**self._tags, **self._used, "trainyard.place": _place()}
         with store.once():
             self._run = self._client.create_run(self._experiment, tags=tags, run_name=self._name).info.run_id
         log_described(self._client, self._run, self._params, self._data)
@@ -185,6 +192,8 @@ class Live:
     def _end(self, status: str) -> None:
         if not self._ended:
             self._monitor.finish()  # type: ignore[no-untyped-call]
+            for tag, value in self._used.items():
+                self._client.set_tag(self._run, tag, value)
             self._client.set_terminated(self._run, status)
             self._ended = True
 
