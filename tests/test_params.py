@@ -114,6 +114,13 @@ FAULTS = [
     ("t", "audit: no", "datasets.t.audit: unknown name `no`; valid: refuse, warn"),
     ("m", "class_weight: balance", "train.m.class_weight: unknown name `balance`; did you mean `balanced`?"),
     ("rest", "training: {device: gpuu}", "training.device: unknown name `gpuu`; did you mean `gpu`?"),
+    ("rest", "training: {count: 2}", "training: `count` above 1 takes `distribute: mirrored` or `ray`"),
+    ("rest", "training: {count: 0, distribute: ray}", "training.count: "),
+    (
+        "rest",
+        "training: {distribute: mirrored, engine: jax}",
+        "training: `distribute: mirrored` is of TensorFlow, not of `engine: jax`",
+    ),
     # what does not fit
     (
         "m",

@@ -741,12 +741,26 @@ class Training(Spec):
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu: refuse to train without one."""
+    count: Count | None = None
+    """Devices that share each batch where `distribute` says so; by default all that are there. Of a CPU they are parts,
+    by which one may try it out."""
+    distribute: Literal["none", "mirrored", "ray"] = "none"
+    """mirrored: among the devices of this machine; ray: among workers of Ray with a device each, on many machines."""
     determinism: Literal["strict", "fast"] = "strict"
     """strict: the same bits from the same seed, on the same machine; fast: only the same seed."""
     engine: Literal["auto", "tensorflow", "jax"] = "auto"
     """What Keras computes with as it trains; auto: JAX where it has a GPU and TensorFlow has none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: the products of a training in half the bits; weights and the saved model stay float32."""
+
+    @model_validator(mode="after")
+    def _can_share(self) -> "Training":
+        if self.distribute == "none" and (self.count or 1) > 1:
+            raise PydanticCustomError("count", "`count` above 1 takes `distribute: mirrored` or `ray`")
+        if self.distribute != "none" and self.engine == "jax":
+            context = {"how": self.distribute}
+            raise PydanticCustomError("engine", "`distribute: {how}` is of TensorFlow, not of `engine: jax`", context)
+        return self
 
 
 class Axis(Spec):

@@ -8,6 +8,7 @@ import sys
 import time
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -133,8 +134,33 @@ def test_a_gpu_that_jax_does_not_have_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary")
     learns = engine.of(Training(engine="jax", device="gpu"))
-    with pytest.raises(EnvironmentFailed, match="JAX sees none"):
+    with pytest.raises(EnvironmentFailed, match=r"JAX (sees none|is installed without CUDA)"):
         learns(core(), training, validation, spec, data, 7)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "platform", "told"),
+    [
+        ([], "cpu", "JAX is installed without CUDA"),
+        (["cuda"], "cpu", "JAX sees none"),
+        (["cuda"], "gpu", "JAX computes on cpu:0"),
+    ],
+)
+def test_each_way_in_which_jax_has_no_gpu_is_told(monkeypatch, plugins, platform, told):
+    import jax
+
+    monkeypatch.setattr(engine, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform=platform)])
+    with pytest.raises(EnvironmentFailed, match=f"training.device is gpu, but {told}"):
+        engine._placed()
+
+
+def test_what_jax_computes_on_replaces_what_is_told_of_tensorflow(tmp_path):
+    data, spec, (training, validation), core = started(tmp_path, "mlp", "tables", "binary", epochs=1)
+    used = {"trainyard.device": "a CPU", "trainyard.build": "TensorFlow"}
+    engine.of(JAX, used)(core(), training, validation, spec, data, 7)
+    assert used["trainyard.device"] == "cpu"
+    assert used["trainyard.build"].startswith("JAX ")
 
 
 def test_jax_that_is_not_installed_is_refused(monkeypatch):

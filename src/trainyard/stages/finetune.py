@@ -17,12 +17,12 @@ def finetune(name: str, params: Params) -> None:
     spec = params.finetuned(name)
     weights = Path("backbones") / name
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
-    device.start(params.training, params.seed)
-    from trainyard.training import engine, finetune, package, precision, resume  # Keras, once the device is chosen
+    used = device.start(params.training, params.seed)
+    from trainyard.training import distribute, finetune, package, precision, resume  # Keras, once the device is chosen
 
-    learns = precision.of(params.training, engine.of(params.training))
+    learns = precision.of(params.training, distribute.of(params.training, used))
     interrupted = resume.of(name, params)
-    with tracking.live(name, params, data) as run:
+    with tracking.live(name, params, data, used) as run:
         model, history = finetune.train(spec, data, params.seed, weights, run.log_epoch, interrupted, learns)
         package.write(name, spec, data, model, history, files.read_json(weights / "backbone.json"))
         interrupted.done()

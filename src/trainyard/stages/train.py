@@ -16,12 +16,12 @@ def train(name: str, params: Params) -> None:
     """Write `models/NAME` from `params.train[name]`."""
     spec = params.model(name)
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
-    device.start(params.training, params.seed)
-    from trainyard.training import engine, fit, package, precision, resume  # Keras, once the device is chosen
+    used = device.start(params.training, params.seed)
+    from trainyard.training import distribute, fit, package, precision, resume  # Keras, once the device is chosen
 
-    learns = precision.of(params.training, engine.of(params.training))
+    learns = precision.of(params.training, distribute.of(params.training, used))
     interrupted = resume.of(name, params)
-    with tracking.live(name, params, data) as run:
+    with tracking.live(name, params, data, used) as run:
         model, history = fit.train(spec, data, params.seed, run.log_epoch, interrupted, learns)
         package.write(name, spec, data, model, history)
         interrupted.done()

@@ -23,10 +23,10 @@ def tune(name: str, params: Params, *, trials: int | None = None, apply: bool = 
     """
     spec, asked = params.model(name), params.tuned(name)
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
-    device.start(params.training, params.seed)
-    from trainyard.training import engine, precision, tuning  # Keras, once the device is chosen
+    used = device.start(params.training, params.seed)
+    from trainyard.training import distribute, precision, tuning  # Keras, once the device is chosen
 
-    learns = precision.of(params.training, engine.of(params.training))
+    learns = precision.of(params.training, distribute.of(params.training, used))
     with tuning.study(name, params, data, learns) as study, tracking.sweep(name, params, data, study.id) as shown:
         study.run(trials or asked.trials, shown.trial)
         best, compared = study.best, study.compared()

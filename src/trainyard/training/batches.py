@@ -83,9 +83,12 @@ class Fed(keras.utils.PyDataset):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Array, ...]:
-        chosen = self.order[index]
+        return self.share(self.order[index], self.order[index])
+
+    def share(self, chosen: Array, batch: Array) -> tuple[Array, ...]:
+        """Those examples of a batch whose numbers are `chosen`, as long as the batch is."""
         x, *more = (np.asarray(array[chosen]) for array in self.arrays)
-        return (x if self.batches.cut is None else x[:, : self.batches.cut[chosen].max()], *more)
+        return (x if self.batches.cut is None else x[:, : self.batches.cut[batch].max()], *more)
 
     def start(self, epoch: int) -> None:
         """Lay down the order of an epoch, counted from 0."""

@@ -2,47 +2,116 @@
 
 import logging
 import os
+import platform
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from trainyard.errors import EnvironmentFailed
 from trainyard.params import Training
 
+DRIVER = Path("/proc/driver/nvidia/version")
+
 log = logging.getLogger(__name__)
 
 
-def start(training: Training, seed: int) -> str:
-    """Import Keras, choose the device (printed with its reason), seed everything; gives `cpu` or `gpu`.
+def start(training: Training, seed: int) -> dict[str, str]:
+    """Import Keras, choose the device (printed with its reason), seed everything; gives `described` of it.
 
-    Raises EnvironmentFailed where params ask for a GPU and there is none.
+    Raises EnvironmentFailed where params ask for a GPU and TensorFlow is built without CUDA, there is none, or what is
+    placed on it is computed elsewhere; and where they ask for more than there are.
     """
+    chosen = choose(training, seed)
+    if training.device == "gpu":
+        placed(len(chosen))
+    return described(chosen)
+
+
+def choose(training: Training, seed: int) -> list[Any]:
+    """As `start`, before TensorFlow computes anything; gives the GPUs that it may use, none for the CPU."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _quiet():
         import keras
         import tensorflow as tf
 
         found = tf.config.list_physical_devices("GPU")
-    if training.device == "gpu" and not found and training.engine != "jax":
+    by_others = training.engine == "jax" or training.distribute == "ray"  # which look for themselves
+    if training.device == "gpu" and not found and not by_others:
         built = (
             "sees none" if tf.test.is_built_with_cuda() else "is a build without CUDA (install requirements/gpu.lock)"
         )
         raise EnvironmentFailed(f"training.device is gpu, but TensorFlow {built}")
-    if training.device == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-    device = "gpu" if found and training.device != "cpu" else "cpu"
+    count = training.count or (len(found) if training.distribute == "mirrored" else 1)
+    chosen = [] if training.device == "cpu" or training.distribute == "ray" else found[:count]
+    if chosen and count > len(chosen):
+        raise EnvironmentFailed(f"training.count is {count}, but TensorFlow sees {len(found)} GPU(s)")
+    if chosen != found:
+        tf.config.set_visible_devices(chosen, "GPU")
+    if not chosen and training.distribute == "mirrored" and count > 1:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     reason = (
-        f"params ask for it ({training.device})"
+        "as the workers of Ray choose their own"
+        if training.distribute == "ray"
+        else f"params ask for it ({training.device})"
         if training.device != "auto"
         else "there is one"
         if found
         else "there is no GPU"
     )
-    log.info("device: %s, %s; determinism: %s", device, reason, training.determinism)
+    log.info("device: %s, %s; determinism: %s", "gpu" if chosen else "cpu", reason, training.determinism)
     keras.utils.set_random_seed(seed)
     if training.determinism == "strict":
         tf.config.experimental.enable_op_determinism()
-    return device
+    return chosen
+
+
+def placed(count: int) -> None:
+    """Have each of so many GPUs compute something; raises EnvironmentFailed where it is computed elsewhere."""
+    import tensorflow as tf
+
+    soft = tf.config.get_soft_device_placement()  # with which TensorFlow would take the CPU, and say nothing
+    tf.config.set_soft_device_placement(False)
+    told = "training.device is gpu, but what is placed on GPU"
+    try:
+        for number in range(count):
+            with tf.device(f"/GPU:{number}"):
+                on = tf.linalg.matmul(tf.ones((2, 2)), tf.ones((2, 2))).device
+            if not on.endswith(f"GPU:{number}"):
+                raise EnvironmentFailed(f"{told} {number} is computed on {on.rpartition('device:')[2]}")
+    except tf.errors.OpError as error:
+        raise EnvironmentFailed(f"{told} {number} fails: {error.message.splitlines()[0]}") from error
+    finally:
+        tf.config.set_soft_device_placement(soft)
+
+
+def described(gpus: Sequence[Any]) -> dict[str, str]:
+    """What computes with TensorFlow, as tags of a run: device, driver of the GPUs, and build."""
+    import tensorflow as tf
+
+    built = tf.sysconfig.get_build_info()
+    cuda = f"CUDA {built['cuda_version']}, cuDNN {built['cudnn_version']}" if built["is_cuda_build"] else "without CUDA"
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+    return {
+        "trainyard.device": ", ".join(names) or _processor(),
+        "trainyard.build": f"TensorFlow {tf.__version__}, {cuda}",
+        **(driver() if gpus else {}),
+    }
+
+
+def driver() -> dict[str, str]:
+    """The driver of NVIDIA's GPUs, as a tag of a run; nothing where the system does not tell."""
+    found = re.search(r"\d+(\.\d+)+", DRIVER.read_text(encoding="utf-8")) if DRIVER.exists() else None
+    return {"trainyard.driver": found[0]} if found else {}
+
+
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", told.read_text(encoding="utf-8")) if told.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 @contextmanager

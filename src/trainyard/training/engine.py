@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -26,17 +27,20 @@ from trainyard import arrays, errors, kinds
 from trainyard.errors import EnvironmentFailed, TrainingFailed, TrainyardError
 from trainyard.kinds import Prepared
 from trainyard.params import AnyDataset, AnyModel, Model, Optimizer, Spec, Training
+from trainyard.training import device
 from trainyard.training.features import Pair, scratch
 from trainyard.training.fit import Fit, OnEpoch, fit
 from trainyard.training.resume import Resume
 
 ARRAYS = ("x.npy", "y.npy", "validation-x.npy", "validation-y.npy")
+Taught = Callable[[Path, OnEpoch], pd.DataFrame | None]
+"""Has the core in a folder learn there, and gives the history; None where what taught it ended by itself."""
 
 log = logging.getLogger("trainyard.training.engine")  # also where Python runs this file itself
 
 
 class Lesson(Spec):
-    """What the other process is told beside the numbers."""
+    """What another process is told beside the numbers."""
 
     name: str
     dataset: AnyDataset
@@ -48,16 +52,19 @@ class Lesson(Spec):
     first: int
     resume: Path | None
     every: float
-    device: str
+    how: Training
 
 
-def of(training: Training) -> Fit:
+def of(training: Training, used: dict[str, str] | None = None) -> Fit:
     """The fit by the engine that params ask for; printed with its reason.
 
-    Raises EnvironmentFailed where that is JAX and it is not installed.
+    What JAX computes on replaces what is in `used`, the tags of a run. Raises EnvironmentFailed where JAX is asked for
+    and not installed.
     """
     if training.engine != "auto":
         engine, reason = training.engine, "params ask for it"
+    elif training.distribute != "none":
+        engine, reason = "tensorflow", "which shares batches out"
     elif training.device != "cpu" and _gpu_of_jax_alone():
         engine, reason = "jax", "it has a GPU, and TensorFlow has none"
     else:
@@ -69,7 +76,7 @@ def of(training: Training) -> Fit:
         raise EnvironmentFailed(
             "training.engine is jax, but JAX is not installed (pip install 'jax[cuda13]', or 'jax')"
         )
-    return partial(_fit_by_jax, training)
+    return partial(elsewhere, training, partial(_taught_by_jax, training, {} if used is None else used))
 
 
 def _gpu_of_jax_alone() -> bool:
@@ -78,8 +85,9 @@ def _gpu_of_jax_alone() -> bool:
     return bool(entry_points(group="jax_plugins")) and not tf.config.list_physical_devices("GPU")
 
 
-def _fit_by_jax(
+def elsewhere(
     how: Training,
+    taught: Taught,
     core: keras.Model,
     training: Pair,
     validation: Pair,
@@ -93,7 +101,7 @@ def _fit_by_jax(
     first: int = 1,
     resume: Resume | None = None,
 ) -> pd.DataFrame:
-    """As `fit`."""
+    """As `fit`, in other processes: the core lies in a folder as numbers, and `taught` has it learn there."""
     lesson = Lesson(
         name=data.name,
         dataset=cast("AnyDataset", data.spec),
@@ -105,15 +113,17 @@ def _fit_by_jax(
         first=first,
         resume=resume.folder.absolute() if resume else None,
         every=resume.every if resume else 0.0,
-        device=how.device,
+        how=how,
     )
-    with scratch(resume.folder if resume else None) as folder:
+    with scratch(resume.folder.absolute() if resume else None) as folder:
         (folder / "lesson.json").write_text(lesson.model_dump_json(), encoding="utf-8")
         (folder / "core.json").write_text(json.dumps(keras.saving.serialize_keras_object(core)), encoding="utf-8")
         _write_variables(core, folder)
         for name, part in zip(ARRAYS, (*training, *validation), strict=True):
             arrays.write(folder / name, arrays.in_parts(part, 1024))
-        history = _taught(folder, on_epoch, _environment(how))
+        history = taught(folder, on_epoch)
+        if history is None:
+            raise TrainingFailed("the process that trains ended by itself (had it too little memory?)")
         _read_variables(core, folder)
     return history
 
@@ -127,36 +137,53 @@ def _environment(how: Training) -> dict[str, str]:
     return {**os.environ, **chosen}
 
 
-def _taught(folder: Path, on_epoch: OnEpoch, environment: Mapping[str, str]) -> pd.DataFrame:
-    """Have the core in a folder learn there; gives the history. Raises what the other process raised."""
+def _taught_by_jax(how: Training, used: dict[str, str], folder: Path, on_epoch: OnEpoch) -> pd.DataFrame | None:
     command = [sys.executable, "-m", "trainyard.training.engine", str(folder)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # the first ends as this process does
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as other:  # noqa: S603  # our own arguments
+    with subprocess.Popen(command, env=_environment(how), text=True, **pipes) as other:  # noqa: S603  # our own arguments
         try:
-            for told in map(json.loads, cast("Iterator[str]", other.stdout)):
-                if "refused" in told:
-                    raise getattr(errors, told["refused"])(told["why"])
-                if "history" in told:
-                    return pd.DataFrame(told["history"]).set_index("epoch")
-                on_epoch(told["epoch"], told["row"])
+            return heard(map(json.loads, cast("Iterator[str]", other.stdout)), on_epoch, used)
         finally:
             other.kill()
-    raise TrainingFailed("the process that trains with JAX ended by itself (had it too little memory?)")
 
 
-def _learn(folder: Path, tell: Callable[..., None]) -> None:
-    """In the other process: fit the core of the folder, and leave its weights there."""
-    import jax
+def heard(messages: Iterable[Mapping[str, Any]], on_epoch: OnEpoch, used: dict[str, str]) -> pd.DataFrame | None:
+    """What another process tells; gives the history, None where it never comes. Raises what was refused there."""
+    for told in messages:
+        if "refused" in told:
+            raise getattr(errors, told["refused"])(told["why"])
+        if "history" in told:
+            return pd.DataFrame(told["history"]).set_index("epoch")
+        if "used" in told:
+            used.update(told["used"])
+        elif "line" in told:
+            log.info("%s", told["line"])
+        else:
+            on_epoch(told["epoch"], told["row"])
+    return None
 
-    lesson = Lesson.model_validate_json((folder / "lesson.json").read_text(encoding="utf-8"))
-    device = jax.devices()[0]
-    if lesson.device == "gpu" and device.platform == "cpu":
-        raise EnvironmentFailed("training.device is gpu, but JAX sees none (pip install 'jax[cuda13]')")
-    log.info("JAX %s on %s", jax.__version__, device.device_kind)
+
+@contextmanager
+def refusals(tell: Callable[..., None]) -> Iterator[None]:
+    """Tell of a refusal instead of raising it."""
+    try:
+        yield
+    except TrainyardError as error:
+        tell(refused=type(error).__name__, why=str(error))
+
+
+def asked(folder: Path) -> Lesson:
+    """What the process that learns in a folder is asked for."""
+    return Lesson.model_validate_json((folder / "lesson.json").read_text(encoding="utf-8"))
+
+
+def learn(
+    folder: Path, lesson: Lesson, tell: Callable[..., None], resume: Resume | None
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Fit the core of a folder, and tell of each epoch; gives it with its history."""
     data = kinds.open_prepared(lesson.name, lesson.dataset, lesson.build)
     core = keras.saving.deserialize_keras_object(json.loads((folder / "core.json").read_text(encoding="utf-8")))
     _read_variables(core, folder)
-    resume = Resume(lesson.resume) if lesson.resume else None
     if resume:
         resume.every = lesson.every
     stored = [arrays.Stored(folder / name) for name in ARRAYS]
@@ -174,8 +201,39 @@ def _learn(folder: Path, tell: Callable[..., None]) -> None:
         first=lesson.first,
         resume=resume,
     )
+    return core, history
+
+
+def leave(folder: Path, core: keras.Model, history: pd.DataFrame, tell: Callable[..., None]) -> None:
+    """Leave the weights of a core in its folder, and tell of the history."""
     _write_variables(core, folder)
     tell(history=history.reset_index().to_dict("records"))
+
+
+def _learn_by_jax(folder: Path, tell: Callable[..., None]) -> None:
+    import jax
+
+    lesson = asked(folder)
+    if lesson.how.device == "gpu":
+        _placed()
+    found = jax.devices()[0]
+    log.info("JAX %s on %s", jax.__version__, found.device_kind)
+    build = f"JAX {jax.__version__}, {found.client.platform_version.splitlines()[-1]}"
+    tell(used={"trainyard.device": found.device_kind, "trainyard.build": build, **device.driver()})
+    leave(folder, *learn(folder, lesson, tell, Resume(lesson.resume) if lesson.resume else None), tell)
+
+
+def _placed() -> None:
+    """Raises EnvironmentFailed where JAX has no GPU, or computes elsewhere all the same."""
+    import jax
+
+    if not entry_points(group="jax_plugins"):
+        raise EnvironmentFailed("training.device is gpu, but JAX is installed without CUDA (pip install 'jax[cuda13]')")
+    if jax.devices()[0].platform == "cpu":
+        raise EnvironmentFailed("training.device is gpu, but JAX sees none")
+    for on in jax.numpy.ones((2, 2)).dot(jax.numpy.ones((2, 2))).devices():
+        if on.platform == "cpu":
+            raise EnvironmentFailed(f"training.device is gpu, but JAX computes on {on} (JAX_DEFAULT_DEVICE?)")
 
 
 def _write_variables(core: keras.Model, folder: Path) -> None:
@@ -199,10 +257,8 @@ def _main() -> None:
     def tell(**what: Any) -> None:
         told.write(json.dumps(what) + "\n")
 
-    try:
-        _learn(Path(sys.argv[1]), tell)
-    except TrainyardError as error:
-        tell(refused=type(error).__name__, why=str(error))
+    with refusals(tell):
+        _learn_by_jax(Path(sys.argv[1]), tell)
 
 
 if __name__ == "__main__":

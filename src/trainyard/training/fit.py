@@ -22,7 +22,10 @@ from trainyard.training.features import Pair, lengths, pairs, seen, weights
 from trainyard.training.resume import Kept, Resume
 
 if TYPE_CHECKING:
+    from trainyard.training.replicas import Shares
     from trainyard.training.steps import Stream
+
+    Source = Fed | Stream | Shares
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 Fit = Callable[..., pd.DataFrame]
@@ -37,7 +40,7 @@ EXHAUSTED: tuple[type[Exception], ...] = (MemoryError,)
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from trainyard.training import steps
+    from trainyard.training import replicas, steps
 
     REFUSALS += (tf.errors.InvalidArgumentError,)
     EXHAUSTED += (tf.errors.ResourceExhaustedError,)
@@ -51,7 +54,7 @@ class Watch(keras.callbacks.Callback):
     """Lays down an epoch's order; after it refuses what is not finite, adds a row to the history and tells of it."""
 
     def __init__(
-        self, source: "Fed | Stream", first: int, epochs: int, on_epoch: OnEpoch, rows: list[dict[str, float]]
+        self, source: "Source", first: int, epochs: int, on_epoch: OnEpoch, rows: list[dict[str, float]]
     ) -> None:
         """`first` is the number of the first epoch, 1 but for a second phase."""
         super().__init__()
@@ -101,7 +104,8 @@ def fit(
     Gives the history, a row an epoch (index `epoch`, from `first` on): loss, metrics, the same of the validation split
     as `val_...`, learning_rate, and `kept`, 1 in the row of the kept epoch. With `resume` it goes on where a training
     that was killed had come to. Raises TrainingFailed for a loss that is not finite, BadInput for an optimizer, loss or
-    metric that Keras refuses, EnvironmentFailed where memory does not suffice.
+    metric that Keras refuses, EnvironmentFailed where memory does not suffice. In the scope of a strategy of TensorFlow
+    each batch is shared out among its devices.
     """
     epochs = epochs or spec.epochs
     cut, validation_cut = None, None
@@ -112,10 +116,16 @@ def fit(
     arrays = training if weight is None else (*training, weight)
     on_disk = None if resident(*arrays) else row_bytes(*arrays)
     batches = Batches(len(training[1]), spec.batch_size, seed, cut, on_disk)
+    asked = Batches(len(validation[1]), max(spec.batch_size, 256), None, validation_cut)
     trained: keras.Model = core
-    source: Fed | Stream = Fed(batches, *arrays)
+    source: Source = Fed(batches, *arrays)
+    checked: Source = Fed(asked, *validation)
     compiled: bool | str = "auto"
-    if keras.backend.backend() == "tensorflow":
+    shared = keras.backend.backend() == "tensorflow" and tf.distribute.has_strategy()
+    if shared:
+        trained, compiled = replicas.Replicated(core, arrays), False
+        source, checked = replicas.Shares(batches, *arrays), replicas.Shares(asked, *validation)
+    elif keras.backend.backend() == "tensorflow":
         trained, source = steps.made(core, batches, arrays, epochs)
         compiled = "auto" if trained is core else False
     elif keras.backend.backend() == "jax":
@@ -137,9 +147,9 @@ def fit(
         with guard.epochs():
             trained.fit(
                 source if isinstance(source, Fed) else source.dataset(),
-                validation_data=Fed(
-                    Batches(len(validation[1]), max(spec.batch_size, 256), None, validation_cut), *validation
-                ),
+                validation_data=checked if isinstance(checked, Fed) else checked.dataset(),
+                steps_per_epoch=len(batches) if shared else None,  # shares have no end
+                validation_steps=len(asked) if shared else None,
                 epochs=epochs,
                 initial_epoch=epochs if kept and kept.over else len(rows),
                 shuffle=False,  # Batches does it, so that an epoch's order can be had again
@@ -176,6 +186,24 @@ def train(
     with pairs(data, preprocessing, resume.folder if resume else None) as (training, validation):
         history = engine(core, training, validation, spec, data, seed, on_epoch, resume=resume)
     return preprocessing.join(core), history
+
+
+def remade(change: Callable[[Any], Any], learns: Fit) -> Fit:
+    """A fit that makes a core anew, by its changed config, and brings back what that learns."""
+
+    def by_another(core: keras.Model, *arguments: Any, **more: Any) -> pd.DataFrame:
+        other = keras.saving.deserialize_keras_object(change(keras.saving.serialize_keras_object(core)))
+        _copy(core, other)
+        history = learns(other, *arguments, **more)
+        _copy(other, core)
+        return history
+
+    return by_another
+
+
+def _copy(source: keras.Model, target: keras.Model) -> None:
+    for one, other in zip(source.variables, target.variables, strict=True):
+        other.assign(one)
 
 
 def compile_core(

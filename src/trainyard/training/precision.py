@@ -3,11 +3,8 @@
 import logging
 from typing import Any
 
-import keras
-import pandas as pd
-
 from trainyard.params import Training
-from trainyard.training.fit import Fit
+from trainyard.training.fit import Fit, remade
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +18,7 @@ def of(training: Training, learns: Fit) -> Fit:
         log.info("precision: float32, params ask for no other")
         return learns
     log.info("precision: bfloat16 products of float32 weights, params ask for it")
-
-    def in_bfloat16(core: keras.Model, *arguments: Any, **more: Any) -> pd.DataFrame:
-        learning = keras.saving.deserialize_keras_object(_mixed(keras.saving.serialize_keras_object(core)))
-        _copy(core, learning)
-        history = learns(learning, *arguments, **more)
-        _copy(learning, core)
-        return history
-
-    return in_bfloat16
+    return remade(_mixed, learns)
 
 
 def _mixed(config: Any) -> Any:
@@ -41,8 +30,3 @@ def _mixed(config: Any) -> Any:
     if config.get("class_name") == "DTypePolicy":
         return {**config, "config": {"name": "mixed_bfloat16"}}
     return {key: _mixed(part) for key, part in config.items()}
-
-
-def _copy(source: keras.Model, target: keras.Model) -> None:
-    for one, other in zip(source.variables, target.variables, strict=True):
-        other.assign(one)
