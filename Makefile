@@ -6,6 +6,9 @@ DEVICE ?= $(or $(patsubst .venv/ready-%,%,$(firstword $(wildcard .venv/ready-*))
 PYTHON ?= python3
 # the remote of DVC for `make pull` and `make push`; by default the one that `dvc remote default` names
 REMOTE ?=
+# `make repro`: how many stages at a time; or one model alone
+JOBS ?= 1
+MODEL ?=
 # where `make lock` writes
 LOCKS ?= requirements
 
@@ -34,18 +37,18 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro pull push ui bench bench-seeds test test-slow test-all check format lock
+.PHONY: help setup repro pull push changed settled offer accept drift retrain ui bench bench-seeds test test-slow test-all newest check format lock dist release
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(ready) ## Install what all the rest needs, in .venv
 
-repro: $(ready) ## Run the whole line: what has not changed is not run again
+repro: $(ready) ## Run the whole line: what has not changed is not run again; JOBS=2 runs independent stages side by side
 	@if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then dvc config --local core.no_scm true; \
 		elif grep -qs no_scm .dvc/config.local; then dvc config --local --unset core.no_scm; fi
 	$(if $(filter gpu,$(DEVICE)),@python -c '$(gpu)')
-	trainyard repro
+	trainyard repro $(addprefix evaluate@,$(MODEL)) $(if $(filter-out 1,$(JOBS)),--jobs $(JOBS))
 
 pull: $(ready) ## Fetch from the remote what dvc.lock names, and prove it whole
 	dvc pull $(addprefix --remote ,$(REMOTE))
@@ -55,6 +58,28 @@ push: $(ready) ## Send to the remote what dvc.lock names, and prove that it hold
 	trainyard verify
 	dvc push --run-cache $(addprefix --remote ,$(REMOTE))
 	trainyard verify --remote $(REMOTE)
+
+changed: $(ready) ## Say which stages data, params and code have left behind; a fresh clone can be asked
+	trainyard changed
+
+settled: $(ready) ## Fail where the line has something to do still, or has changed more than its lock and its reports
+	@told=$$(dvc repro --dry) && ! grep "Running stage" <<< "$$told"
+	@! git status --porcelain -- . ':!dvc.lock' ':!reports' | grep .
+
+offer: $(ready) ## Push dvc.lock and reports/, and open or update a pull request about them (git, and GitHub's gh)
+	trainyard offer
+
+accept: $(ready) ## Make champion what the last merge has brought, if it passed its gate
+	trainyard accept --why "merged as $$(git rev-parse --short HEAD)"
+
+drift: $(ready) ## Hold NEW_DATA against DATASET as it was trained on; exit code 1 where it has drifted
+	dvc repro --quiet "prepare@$$DATASET"
+	@trainyard drift "$$DATASET" "$$NEW_DATA"; code=$$?; \
+	if [ $$code -gt 1 ] || [ -z "$$GITHUB_OUTPUT" ]; then exit $$code; fi; \
+	grep -q '^drift=' "$$GITHUB_OUTPUT" # a crash of Python is 1 too
+
+retrain: ## Start the workflow retrain.yml on GitHub (gh)
+	gh workflow run retrain.yml
 
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui
@@ -76,6 +101,11 @@ test-slow: $(ready) ## Run the slow tests and those that break things
 test-all: $(ready) ## Run all tests
 	pytest
 
+newest: $(ready) ## Run the fast tests with the newest PACKAGE (dvc, mlflow, keras ...); `make setup` goes back to the lock
+	rm $(ready)
+	uv pip install --python .venv/bin/python --upgrade-package "$$PACKAGE" "$$PACKAGE"
+	pytest -m "not slow and not fault"
+
 check: $(ready) ## Check format, lint, types, layers, workflows, locks and the params schema
 	ruff format --check
 	ruff check
@@ -94,6 +124,14 @@ lock: $(ready) ## Compile requirements/*.lock from pyproject.toml; UPGRADE=--upg
 		uv pip compile pyproject.toml --universal --python-version 3.11 --extra $$device --extra dev --quiet $(UPGRADE) \
 			--generate-hashes --no-emit-index-url --no-header --output-file $(LOCKS)/$$device.lock || exit; \
 	done
+
+dist: $(ready) ## Build the package in dist/; on a tag of GitHub's only where tag, version and changelog agree
+	scripts/check_tag.sh
+	uv build --quiet --no-build-isolation --python .venv/bin/python --clear
+
+release: ## Publish dist/ as a release of the tag GITHUB_REF_NAME on GitHub (gh)
+	awk -v heading="## [$${GITHUB_REF_NAME#v}]" '/^## / {on = index($$0, heading) == 1; next} on' CHANGELOG.md \
+		| gh release create "$$GITHUB_REF_NAME" dist/* --verify-tag --title "$$GITHUB_REF_NAME" --notes-file -
 
 # uv, in the version and with the hashes of the lock, does in seconds what pip does in minutes; where uv cannot be had or
 # does not reach the index (it does not read pip's configuration), pip installs the same packages. Both compile them once:

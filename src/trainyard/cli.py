@@ -69,26 +69,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    if asked.verb == "schema":
-        _schema(check=asked.check)
-        return 0
-    if asked.verb == "fetch":
-        _fetch(asked.name, asked.out)
-        return 0
-    if asked.verb == "verify":
-        import_module("trainyard.cache").verify(asked.remote)
+    alone = {
+        "schema": lambda: _schema(check=asked.check),
+        "fetch": lambda: _fetch(asked.name, asked.out),
+        "verify": lambda: import_module("trainyard.cache").verify(asked.remote),
+    }
+    if asked.verb in alone:
+        alone[asked.verb]()
         return 0
     loaded = params.load()
     if asked.verb == "init":
         import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
     elif asked.verb in ("check", "doctor"):
         {"check": _check, "doctor": _doctor}[asked.verb](loaded)
-    elif asked.verb == "repro":
-        _repro(asked.stages, loaded)
     elif asked.verb == "publish":
         _publish(asked.name, loaded)
     elif asked.verb == "ui":
-        _ui(asked.port)
+        _ui(asked.host, asked.port)
+    elif asked.verb in ("repro", "changed", "offer", "accept"):
+        _retrain(asked, loaded)
     elif asked.verb in ("promote", "rollback"):
         tracking = import_module("trainyard.tracking")
         getattr(tracking, asked.verb)(asked.name, asked.version, asked.why)
@@ -131,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("report", help="write the page about all data and models")
     repro = verbs.add_parser("repro", help="check params.yaml, then run the line by DVC, alone in this folder")
     repro.add_argument("stages", nargs="*", help="stages of dvc.yaml, `register@mlp` (by default all)")
+    repro.add_argument(
+        "--jobs", type=_count, default=1, help="how many stages of the whole line at a time (%(default)s)"
+    )
+    verbs.add_parser("changed", help="print the stages that have to run; a fresh clone can be asked too")
+    verbs.add_parser("offer", help="push dvc.lock and reports/, and open or update a pull request about them")
+    accept = verbs.add_parser("accept", help="make champion what a merge has brought, if it passed its gate")
+    accept.add_argument("--since", default="HEAD^", metavar="COMMIT", help="the commit before the merge (%(default)s)")
+    accept.add_argument("--why", help="a reason, for the ledger")
     verbs.add_parser("check", help="check the whole of params.yaml")
     verbs.add_parser("doctor", help="look at the environment, and say what is well and what to mend; exit code 5, or 2")
     schema = verbs.add_parser("schema", help="write params.schema.json, by which editors check params.yaml")
@@ -152,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     drift.add_argument("name", help="a dataset of params.yaml; `drift` there says how sure and how far")
     drift.add_argument("path", help="a file or folder as the dataset's; labels may be missing")
     drift.add_argument("--out", type=Path, help="folder for the report (.trainyard/drift/NAME)")
-    verbs.add_parser("ui", help="open MLflow's pages on this project").add_argument("--port", type=int, default=5000)
+    ui = verbs.add_parser("ui", help="open MLflow's pages on this project")
+    ui.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
+    ui.add_argument("--port", type=int, default=5000, help="(%(default)s)")
     return parser
 
 
@@ -208,9 +217,13 @@ def _refuse_strays(pipeline: Path) -> None:
         raise BadInput(*strays)
 
 
-def _repro(stages: Sequence[str], loaded: Params) -> None:
+def _repro(stages: Sequence[str], jobs: int, loaded: Params) -> None:
+    if stages and jobs > 1:
+        raise BadInput("--jobs is of the whole line: name no stage beside it")
     _check(loaded)
     with guard.alone("repro"):
+        if jobs > 1:
+            sys.exit(import_module("trainyard.line").repro(jobs))
         from dvc.cli import main as dvc  # here, and not in another process: what holds the lock is what runs the line
 
         logging.getLogger().handlers.clear()  # DVC prints for itself
@@ -224,6 +237,23 @@ def _doctor(loaded: Params) -> None:
     for line in doctor.examine(loaded):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
+
+
+def _retrain(asked: argparse.Namespace, loaded: Params) -> None:
+    from trainyard import line, offer
+
+    if asked.verb == "repro":
+        _repro(asked.stages, asked.jobs, loaded)
+    elif asked.verb == "offer":
+        offer.offer(loaded)
+    elif asked.verb == "accept":
+        offer.accept(loaded, asked.since, asked.why)
+    else:
+        stages = line.changed()
+        sys.stdout.write("".join(f"{stage}\n" for stage in stages))
+        if output := os.environ.get("GITHUB_OUTPUT"):  # where a job on GitHub tells what it has found
+            with Path(output).open("a", encoding="utf-8") as told:
+                told.write(f"changed={'true' if stages else 'false'}\n")
 
 
 def _schema(*, check: bool) -> None:
@@ -265,7 +295,7 @@ def _tell(asked: argparse.Namespace, loaded: Params) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _ui(port: int) -> None:
+def _ui(host: str, port: int) -> None:
     from trainyard import tracking
 
     address = tracking.uri()
@@ -274,7 +304,8 @@ def _ui(port: int) -> None:
         return
     with tracking.connected():  # makes the database where there is none yet
         pass
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, "--port", str(port)]
+    where = ["--host", host, "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *where]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603  # our own arguments
         raise EnvironmentFailed(f"MLflow's pages ended by themselves (is port {port} taken? `trainyard ui --port`)")

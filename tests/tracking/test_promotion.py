@@ -2,10 +2,13 @@
 
 import re
 import sqlite3
+from pathlib import Path
 
 import pytest
+from mlflow import artifacts
 
 from trainyard import cli, files, tracking
+from trainyard.errors import GateRefused
 from trainyard.tracking import ledger, promotion
 
 
@@ -392,3 +395,79 @@ def test_each_look_at_the_test_rows_is_counted(story, client, monkeypatch, caplo
     monkeypatch.setattr("trainyard.tracking.pyfunc.answers", lambda model, data: data.test.target[:, None] * 1.0)
     story.register()
     assert client.get_model_version(story.name, "3").tags["trainyard.looks"] == "1"
+
+
+# === What a merge brings ===
+
+
+def lock(project, path, digest):
+    stages = "".join(
+        f"  {stage}: {{md5: {digest}}}\n" for stage in (f"prepare@{project.dataset}", f"train@{project.name}")
+    )
+    Path(path).write_text(f"schema: '2.0'\nstages:\n{stages}")
+
+
+@pytest.fixture
+def merged(story, client, monkeypatch):
+    """Version 3 passed against the champion and waits for approval; gives what promotes it after its merge."""
+    monkeypatch.setenv("TRAINYARD_APPROVAL", "required")
+    lock(story, "before.lock", 1)
+    lock(story, "dvc.lock", 2)
+    story.propose("best", 0)
+    assert aliases(client, story) == {"challenger": 3, "champion": 2}
+    sha256 = files.read_json(story.folder / "model.json")["sha256"]
+
+    def promote(sha256=sha256, before="before.lock"):
+        tracking.promote_merged(story.name, story.dataset, Path("dvc.lock"), Path(before), sha256, "merged as abc")
+
+    return promote
+
+
+def test_what_was_merged_becomes_champion(story, client, merged):
+    merged()
+    assert aliases(client, story) == {"challenger": 3, "champion": 3}
+    assert "merged as abc" in tracking.history(story.name)[-1]
+    merged()  # once more changes nothing
+    assert entries(client, story)[-1] == ("promote", 3, 2)
+
+
+def test_it_is_the_version_of_the_lock_and_not_the_newest(story, client, merged):
+    lock(story, "dvc.lock", 3)
+    story.propose("another", 1)
+    lock(story, "dvc.lock", 2)
+    merged()
+    assert aliases(client, story) == {"challenger": 4, "champion": 3}
+
+
+def test_a_model_that_the_merge_did_not_touch_is_left_alone(story, client, merged):
+    merged(before="dvc.lock")
+    assert aliases(client, story)["champion"] == 2
+
+
+def test_a_file_that_is_not_the_one_of_the_reports_is_refused(story, client, merged):
+    with pytest.raises(GateRefused, match=r"version 3 is not the model that reports/ tells of: .* expected 00000000"):
+        merged(sha256="0" * 64)
+    assert aliases(client, story)["champion"] == 2
+
+
+def test_a_file_that_was_changed_in_the_registry_is_refused(story, client, merged):
+    folder = Path(artifacts.download_artifacts(f"models:/{story.name}/3"))  # of a folder: the files themselves
+    (folder / "artifacts" / "model.keras").write_text("other weights")
+    with pytest.raises(GateRefused, match="version 3 is not the model that reports/ tells of"):
+        merged()
+    assert aliases(client, story)["champion"] == 2
+
+
+def test_what_was_registered_elsewhere_is_refused(story, client, merged):
+    lock(story, "dvc.lock", 4)
+    with pytest.raises(GateRefused, match=r"no version of the registry came from dvc.lock"):
+        merged()
+
+
+def test_what_did_not_pass_is_refused(story, client, merged):
+    lock(story, "dvc.lock", 5)
+    story.propose("worse", 15)
+    sha256 = files.read_json(story.folder / "model.json")["sha256"]
+    with pytest.raises(GateRefused, match=r"version 4 did not pass the gate \(failed: better than the champion\)"):
+        merged(sha256)
+    assert aliases(client, story) == {"challenger": 4, "champion": 2}

@@ -40,6 +40,18 @@ def test_the_first_good_model_is_champion(project, client):
     assert client.get_model_version(project.name, "1").description == card
 
 
+def test_what_waits_for_approval_is_no_champion_until_it_is_promoted(project, client, monkeypatch):
+    monkeypatch.setenv("TRAINYARD_APPROVAL", "required")
+    project.floor = {"accuracy": 0.9}
+    verdict = project.propose("first", 2)
+    assert verdict["passed"]
+    assert verdict["decision"] == "challenger"
+    assert aliases(client, project) == {"challenger": 1}
+    tracking.promote(project.name, None, None)
+    assert aliases(client, project) == {"challenger": 1, "champion": 1}
+    assert project.register()["decision"] == "champion"  # it reigns, whoever is asked
+
+
 def test_registering_again_says_the_same_bytes(project, client):
     project.train()
     project.evaluate(wrong=8)

@@ -316,6 +316,16 @@ def test_two_lines_that_retrain_at_once_agree_on_the_champion(server, client, tm
     assert client.get_registered_model("twice").aliases["champion"] == entries[-1].version
 
 
+def test_a_run_has_a_page_on_the_server(project, server, client):
+    content = project.propose("first", 14)["content"]
+    address = tracking.page(project.dataset, content)
+    experiment, run = address.removeprefix(f"{server.uri}/#/experiments/").split("/runs/")
+    assert client.get_run(run).info.run_name == f"{project.name}-{content[:8]}"
+    assert client.get_run(run).info.experiment_id == experiment
+    assert tracking.page(project.dataset, "0" * 64) == ""
+    assert tracking.page("no such dataset", content) == ""
+
+
 def test_a_server_that_dies_costs_no_training(project, server, caplog):
     began = time.monotonic()
     with runs.live(project.name, project.params, project.data) as run:

@@ -62,7 +62,7 @@ class Model:
     @property
     def params(self) -> list[tuple[str, str]]:
         """Its block of params with all defaults, one line a knob: `optimizer.name`, ..."""
-        return list(_flat(self.about["params"]))
+        return list(flat(self.about["params"]))
 
     @property
     def kept(self) -> int | None:
@@ -240,9 +240,10 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of nested mappings, by dotted names."""
     for name, value in block.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)

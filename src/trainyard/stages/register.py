@@ -7,6 +7,7 @@ Exit: 2 files that do not belong together, 5 MLflow does not answer; a model tha
 
 import logging
 import math
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,9 @@ from trainyard.reporting import card
 from trainyard.training import device
 
 log = logging.getLogger(__name__)
+
+APPROVAL = "TRAINYARD_APPROVAL"
+"""Where this variable is set, what passes the gate waits for a person: for `trainyard promote`, or `accept`."""
 
 
 @tracking.again_if_overtaken
@@ -67,7 +71,8 @@ def register(name: str, params: Params) -> None:
         checks.append(Check("better than the champion", False, told))
     verdict = Verdict(tuple(checks))
 
-    decision = "champion" if reigns or (verdict.passed and not tracking.withdrawn(mine)) else "challenger"
+    crowned = verdict.passed and not os.environ.get(APPROVAL) and not tracking.withdrawn(mine)
+    decision = "champion" if reigns or crowned else "challenger"
     page = card.written(about, metrics, data, taken["megabytes"], asked.use, decision, verdict)
     against = other.content if other else ""
     tracking.set_aliases(mine, against, champion=decision == "champion", card=page, verdict=verdict.as_dict())

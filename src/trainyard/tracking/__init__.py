@@ -8,12 +8,13 @@ from trainyard.tracking.promotion import (
     champion,
     gate,
     promote,
+    promote_merged,
     restore_aliases,
     rollback,
     set_aliases,
     withdrawn,
 )
-from trainyard.tracking.provenance import amiss, explain, history, made_from
+from trainyard.tracking.provenance import amiss, explain, history, made_from, page
 from trainyard.tracking.registry import Registered, answers, compared_with, publish, scores_on, tag
 from trainyard.tracking.runs import Live, content_of, live, stale
 from trainyard.tracking.store import connected, uri
@@ -35,7 +36,9 @@ __all__ = [
     "history",
     "live",
     "made_from",
+    "page",
     "promote",
+    "promote_merged",
     "publish",
     "restore_aliases",
     "rollback",

@@ -132,6 +132,28 @@ def promote(name: str, version: str | None, why: str | None) -> None:
         log.info("%s: version %s is champion%s", name, mine.version, how)
 
 
+def promote_merged(name: str, dataset: str, lock: Path, before: Path, sha256: str, why: str | None) -> None:
+    """Promote the version that came from a model's entries in `lock`, where those in `before` were others.
+
+    Raises GateRefused like `promote`; also where no version came from them, or its .keras file has not this `sha256`.
+    """
+    digest = registry.lineage(name, dataset, lock)
+    if digest == registry.lineage(name, dataset, before):
+        return
+    with store.connected() as client:
+        versions = client.search_model_versions(f"name = '{name}'")
+        made = [one for one in versions if digest and digest in one.tags.values()]
+        if not made:
+            raise GateRefused(f"{name}: no version of the registry came from {lock} (was it registered elsewhere?)")
+        mine = registry.registered(max(made, key=lambda one: int(one.version)))
+    if (found := registry.file_hash(mine)) != sha256:
+        told = (
+            f"{name}: version {mine.version} is not the model that reports/ tells of: its file has SHA-256 {found[:8]}"
+        )
+        raise GateRefused(f"{told}, expected {sha256[:8]}")
+    promote(name, mine.version, why)
+
+
 def rollback(name: str, version: str | None, why: str | None) -> None:
     """Make the champion before the present one champion again, or a version that is named, whatever its verdict.
 

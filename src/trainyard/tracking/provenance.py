@@ -85,6 +85,18 @@ def _made_from(client: "MlflowClient", lock: Path, params: Params) -> Iterator[t
         yield name, digest, sorted(int(one.version) for one in versions if digest in _locks(one))
 
 
+def page(dataset: str, content: str) -> str:
+    """Address of the run of a content on the server's own pages; "" where there is no server, or no such run."""
+    if not store.uri().startswith("http"):
+        return ""
+    with store.connected() as client:
+        experiment = client.get_experiment_by_name(dataset)
+        run = runs.with_content(client, experiment.experiment_id, content) if experiment else None
+        return (
+            f"{store.public(store.uri())}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}" if run else ""
+        )
+
+
 def _facts(client: "MlflowClient", version: "ModelVersion") -> Iterator[str]:
     tags, name = version.tags, version.name
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)

@@ -134,6 +134,16 @@ def _downloaded(other: Registered, scratch: str) -> Path:
         raise deleted from None
 
 
+def file_hash(mine: Registered) -> str:
+    """SHA-256 of the .keras file of a version, as the registry hands it out now."""
+    with store.connected(), tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+        from mlflow import artifacts
+
+        return files.sha256(
+            Path(artifacts.download_artifacts(mine.uri, dst_path=scratch)) / "artifacts" / "model.keras"
+        )
+
+
 def tag(mine: Registered, tags: Mapping[str, str]) -> None:
     """Tell of a version what no file may hold, as it is never the same twice."""
     with store.connected() as client:

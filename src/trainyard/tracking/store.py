@@ -72,7 +72,7 @@ def connected() -> Iterator["MlflowClient"]:
                 client.search_experiments(max_results=1)
             yield client
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise EnvironmentFailed(f"MLflow at {_public(address)}: {' '.join(str(error).split())[:300]}") from error
+        raise EnvironmentFailed(f"MLflow at {public(address)}: {' '.join(str(error).split())[:300]}") from error
 
 
 def experiment(client: "MlflowClient", dataset: str) -> str:
@@ -153,6 +153,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def _public(address: str) -> str:
+def public(address: str) -> str:
+    """An address without the name and the password that it may hold."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
