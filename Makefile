@@ -112,6 +112,8 @@ check: $(ready) ## Check format, lint, types, layers, workflows, locks and the p
 	mypy
 	lint-imports --no-logo --no-cache
 	zizmor --offline --strict-collection --persona auditor --no-progress --quiet .github/workflows
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
 	scripts/check_lock.sh
 	trainyard schema --check
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_gh import FakeGh
 from ruamel.yaml import YAML
 
 from trainyard import cli, params
@@ -96,13 +97,84 @@ def test_an_import_that_runs_the_wrong_way_is_refused(tmp_path, module, line, co
     assert re.search(rf"{contract}.* BROKEN", done.stdout)
 
 
-def test_a_workflow_that_runs_what_a_stranger_wrote_is_refused(tmp_path):
+# === Workflows ===
+
+
+def gates(program):
+    """Those lines of `make check` that start a program."""
+    told = run("make", "--dry-run", "check", cwd=ROOT).stdout.splitlines()
+    return [line for line in told if line.startswith(f"{program} ")]
+
+
+def verdict(program, place):
+    """Whether they refuse the workflows of a place, and what they say."""
+    done = [run("bash", "-c", command, cwd=place) for command in gates(program)]
+    assert done
+    return any(one.returncode for one in done), "".join(one.stdout + one.stderr for one in done)
+
+
+@pytest.mark.parametrize("program", ["zizmor", "check-jsonschema"])
+def test_the_workflows_that_ship_pass(program):
+    assert not verdict(program, ROOT)[0]
+
+
+@pytest.mark.parametrize(
+    ("program", "old", "new", "told"),
+    [
+        ("zizmor", "- run: make check", "- run: echo ${{ github.event.head_commit.message }}", "template-injection"),
+        ("zizmor", r"@[0-9a-f]{40} # (v[0-9.]+)", r"@\1", "unpinned-uses"),
+        ("zizmor", "permissions: {}", "permissions: write-all", "excessive-permissions"),
+        ("zizmor", "  pull_request:", "  pull_request_target:", "dangerous-triggers"),
+        ("zizmor", "persist-credentials: false", "persist-credentials: true", "artipacked"),
+        ("zizmor", "runs-on: ubuntu-24.04", "runs-on: [self-hosted, gpu]", "self-hosted"),
+        ("zizmor", "jobs:\n", "jobs: [\n", "failed to load"),
+        ("check-jsonschema", "timeout-minutes: 15", "timeout-mins: 15", "timeout-mins"),
+        ("check-jsonschema", "    timeout-minutes: 15\n", "", "timeout-minutes"),
+        ("check-jsonschema", "contents: read", "contents: reed", "reed"),
+        ("check-jsonschema", "jobs:\n", "jobs: [\n", "Failed to parse"),
+    ],
+)
+def test_a_fault_in_a_workflow_is_refused(tmp_path, program, old, new, told):
     shutil.copytree(ROOT / ".github", tmp_path / ".github")
     workflow = tmp_path / ".github/workflows/ci.yml"
-    workflow.write_text(
-        workflow.read_text().replace("- run: make check", "- run: echo ${{ github.event.head_commit.message }}")
-    )
-    audit = ("zizmor", "--offline", "--strict-collection", "--persona", "auditor", "--no-progress", "--quiet")
-    done = run(*audit, ".github/workflows", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "template-injection" in done.stdout + done.stderr
+    planted = re.sub(old, new, workflow.read_text(), count=1)
+    assert planted != workflow.read_text()
+    workflow.write_text(planted)
+    refused, said = verdict(program, tmp_path)
+    assert refused
+    assert told in said
+
+
+# === A tag and what it publishes ===
+
+
+@pytest.mark.parametrize(
+    ("tag", "heading", "told"),
+    [
+        ("v0.1.0", "## [0.1.0] - 2026-11-26", ""),
+        ("v0.2.0", "## [0.2.0] - 2026-11-26", "the tag is v0.2.0, but pyproject.toml has version 0.1.0"),
+        ("v0.1.0", "## [Unreleased]", "no heading `## [0.1.0]`"),
+    ],
+)
+def test_tag_version_and_changelog_must_agree(tmp_path, tag, heading, told):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "trainyard"\nversion = "0.1.0"\n')
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading}\n")
+    done = run(ROOT / "scripts/check_tag.sh", cwd=tmp_path, GITHUB_REF_TYPE="tag", GITHUB_REF_NAME=tag)
+    assert (done.returncode, bool(done.stderr)) == ((1, True) if told else (0, False))
+    assert told in done.stderr
+    done = run(ROOT / "scripts/check_tag.sh", cwd=tmp_path, GITHUB_REF_TYPE="branch", GITHUB_REF_NAME=tag)
+    assert done.returncode == 0
+
+
+def test_a_release_tells_what_the_changelog_tells_of_it(tmp_path):
+    gh = FakeGh(tmp_path / "gh")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    changes = {"Unreleased": "- next", "0.2.0] - 2026-11-26": "### Added\n\n- this", "0.1.0] - 2026-01-01": "- before"}
+    text = "".join(f"## [{heading}{'' if ']' in heading else ']'}\n\n{told}\n\n" for heading, told in changes.items())
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{text}")
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "a.whl").touch()
+    done = run("make", "release", cwd=tmp_path, GITHUB_REF_NAME="v0.2.0", PATH=gh.path)
+    assert done.returncode == 0, done.stderr
+    (((tag, file, *_), told),) = gh.asked("release", "create")
+    assert (tag, file, told.strip()) == ("v0.2.0", "dist/a.whl", "### Added\n\n- this")
