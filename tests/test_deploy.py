@@ -1,0 +1,209 @@
+"""Where the line runs elsewhere: the image and the spot machine, whose commands are executed here, without either."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+from string import Template
+
+import pytest
+from ruamel.yaml import YAML
+from workflow_runner import ROOT, Repository
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SKY = ROOT / "deploy" / "sky.yaml"
+SKYPILOT = "skypilot==0.14.1"
+
+
+# === The image ===
+
+
+def instructions():
+    """Instruction and text of each line of the Dockerfile, with those that it goes on with."""
+    lines = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", DOCKERFILE)).splitlines()
+    return [tuple(line.split(" ", 1)) for line in lines if line.strip()]
+
+
+def of(kind):
+    return [text for found, text in instructions() if found == kind]
+
+
+def test_the_image_runs_as_a_user_from_its_first_copied_file_on():
+    kinds = [kind for kind, _ in instructions()]
+    assert of("USER") == ["trainyard"]
+    assert kinds.index("USER") < kinds.index("COPY")
+    assert "useradd --create-home --uid 1000 trainyard" in of("RUN")[1]
+
+
+def test_the_image_takes_no_package_but_those_of_a_lock():
+    assert not re.search(r"pip3? install|uv (pip|add)|curl|wget", DOCKERFILE)
+    assert of("ARG") == ["DEVICE=cpu"]
+    assert "DEVICE=$DEVICE" in of("ENV")[0]  # by which make chooses requirements/cpu.lock or gpu.lock
+
+
+def test_what_a_machine_makes_for_itself_stays_out_of_the_image():
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    for line in (ROOT / ".gitignore").read_text().splitlines():
+        if line.startswith("/") and line.count("/") == 2:
+            assert line.strip("/") in ignored, line
+
+
+def ignored(folder, names):
+    """What .dockerignore leaves out: of its patterns those that it has, `*` in a name and `**/` before one."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    places = {name: (Path(folder) / name).relative_to(ROOT).as_posix() for name in names}
+    return {
+        name
+        for name, place in places.items()
+        if any(fnmatch(name if line.startswith("**/") else place, line.removeprefix("**/")) for line in lines)
+    }
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Of this machine's only what reaches the package index."""
+    kept = ("UV_", "PIP_", "SSL_", "REQUESTS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    found = {name: value for name, value in os.environ.items() if name.upper().startswith(kept)}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"  # or gigabytes come once more
+    (tmp_path / "home").mkdir()
+    return {"UV_CACHE_DIR": str(cache), **found, "HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_image_end_in_a_page_that_is_healthy(tmp_path, environment):
+    # these would change this machine: they are fakes, which write down what they are asked
+    (tmp_path / "fakes").mkdir()
+    for name in ("apt-get", "useradd", "install"):
+        (tmp_path / "fakes" / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/asked\n')
+        (tmp_path / "fakes" / name).chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    project = tmp_path / "project"
+    mapped = {"/project": str(project), "/var/lib/apt/lists": f"{tmp_path}/lists", ":5000": f":{port}"}
+
+    def here(text):
+        for there, place in mapped.items():
+            text = text.replace(there, place)
+        return text
+
+    environment |= {"PATH": f"{tmp_path}/fakes{os.pathsep}{environment['PATH']}", "DEVICE": "cpu"}
+    started = {}
+    try:
+        for kind, text in instructions():
+            if kind == "ENV":
+                for name, value in (word.split("=", 1) for word in shlex.split(here(text))):
+                    environment[name] = Template(value).substitute(environment)
+            elif kind == "COPY":
+                assert shlex.split(text)[1:] == [".", "."]
+                shutil.copytree(ROOT, project, ignore=ignored, symlinks=True)
+            elif kind == "RUN":
+                place = project if project.is_dir() else tmp_path
+                ran(["sh", "-c", here(text)], place, environment)
+            elif kind in ("CMD", "HEALTHCHECK"):
+                started[kind] = json.loads(here(text[text.index("[") :]))
+            else:
+                assert kind in ("FROM", "USER", "WORKDIR", "ARG", "EXPOSE"), kind
+        asked = (tmp_path / "asked").read_text().splitlines()
+        assert asked[:2] == ["apt-get update", "apt-get install --yes --no-install-recommends git make"]
+        command = [*started["CMD"], "--port", port]
+        health = {"args": started["HEALTHCHECK"], "cwd": project, "env": environment, "capture_output": True}
+        assert subprocess.run(**health, check=False).returncode != 0  # nobody is there yet
+        page = subprocess.Popen(command, cwd=project, env=environment, start_new_session=True)
+        try:
+            patience = time.monotonic() + 120
+            while subprocess.run(**health, check=False).returncode:
+                assert page.poll() is None
+                assert time.monotonic() < patience
+                time.sleep(2)
+        finally:
+            os.killpg(page.pid, signal.SIGKILL)
+            page.wait()
+        assert (project / "mlruns" / "mlflow.db").is_file()
+        assert "no fault" in ran(["trainyard", "check"], project, environment)
+    finally:
+        shutil.rmtree(project, ignore_errors=True)  # gigabytes
+
+
+def ran(command, place, environment):
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+# === The spot machine ===
+
+
+def task():
+    return YAML(typ="safe").load(SKY)
+
+
+def checked_by_skypilot(path, environment, place):
+    """SkyPilot's own word on a task; its package wants another click than ours, and gets an environment of its own."""
+    program = (
+        "import sys, yaml, jsonschema\n"
+        "from sky.utils import schemas\n"
+        "task = yaml.safe_load(open(sys.argv[1]))\n"
+        "jsonschema.validate(task, schemas.get_task_schema())\n"
+        "jsonschema.validate(task['resources'], schemas.get_resources_schema())\n"
+    )
+    return subprocess.run(
+        ["uv", "run", "--no-project", "--isolated", "--with", SKYPILOT, "python", "-c", program, path],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_skypilot_takes_the_task_and_would_refuse_another(tmp_path, environment):
+    good = checked_by_skypilot(SKY, environment, tmp_path)
+    assert good.returncode == 0, good.stderr
+    for number, (old, new) in enumerate(
+        [("use_spot", "use_spots"), ("file_mounts", "mounts"), ("workdir: .", "workdir: 1")]
+    ):
+        planted = tmp_path / f"{number}.yaml"
+        planted.write_text(SKY.read_text().replace(old, new))
+        assert "ValidationError" in checked_by_skypilot(planted, environment, tmp_path).stderr
+
+
+@pytest.mark.fault
+def test_a_machine_that_is_taken_away_goes_on_elsewhere_and_its_work_comes_home(tmp_path):
+    github = Repository(tmp_path)
+    github.edit("epochs: 4", "epochs: 3000")
+    log = tmp_path / "first.log"
+    first, script = github.clone(), f"{task()['setup']}\n{task()['run']}"
+    given = {**github.environment, "PYTHONPATH": str(first / "src"), "DEVICE": "cpu"}
+    with log.open("w") as told:
+        running = subprocess.Popen(
+            ["bash", "-c", script], cwd=first, env=given, stdout=told, stderr=told, start_new_session=True
+        )
+    patience = time.monotonic() + 120
+    while not list((first / ".trainyard" / "resume").rglob("*.state")):
+        assert running.poll() is None, log.read_text()
+        assert time.monotonic() < patience, log.read_text()
+        time.sleep(0.2)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+    # all that is left is the bucket
+    second = github.clone()
+    shutil.move(first / ".trainyard", second / ".trainyard")
+    shutil.rmtree(first)
+    told = github.shell(second, script)
+    assert "Stage 'prepare@tumours' is cached - skipping run" in told
+    assert re.search(r"goes on after epoch \d+, to which a training that did not end had come", told)
+
+    home = github.clone()
+    told = github.shell(home, "PATH=.venv/bin:$PATH dvc repro --pull")
+    assert "Stage 'train@mlp' is cached - skipping run" in told
+    assert (home / "dvc.lock").read_bytes() == (second / "dvc.lock").read_bytes()
