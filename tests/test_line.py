@@ -147,7 +147,7 @@ def test_stages_side_by_side_leave_the_lock_of_one_repro(project, capfd):
     dvc("repro", "-q")
     lock = Path("dvc.lock").read_bytes()
     project("parallel", b=1)  # begins first and ends last
-    assert line.repro(2) == 0
+    assert line.side_by_side(2) == 0
     written = Path("dvc.lock").read_text().replace("sleep 1 &&", "sleep 0 &&").encode()
     assert written == lock
     told = capfd.readouterr().err
@@ -160,7 +160,7 @@ def test_the_lock_keeps_its_old_entries_where_they_are(project):
     dvc("repro", "-q", "-s", "alone")
     dvc("repro", "-q", "-s", "a")
     first = Path("dvc.lock").read_text()
-    assert line.repro(2) == 0
+    assert line.side_by_side(2) == 0
     assert Path("dvc.lock").read_text().startswith(first)
     assert "up to date" in dvc("repro")
     assert line.changed() == []
@@ -177,7 +177,7 @@ def test_independent_stages_run_at_the_same_time(project):
         }
     }
     Path("dvc.yaml").write_text(json.dumps(pipeline))
-    assert line.repro(2) == 0
+    assert line.side_by_side(2) == 0
     assert Path("a.txt").is_file()
     assert Path("b.txt").is_file()
 
@@ -185,7 +185,7 @@ def test_independent_stages_run_at_the_same_time(project):
 def test_after_a_stage_that_fails_no_other_begins(project, capfd):
     project("failing")
     write(PIPELINE.replace("sleep {a} && cat", "false && cat"), b=1)
-    assert line.repro(2) == line.FAILED
+    assert line.side_by_side(2) == line.FAILED
     assert Path("b.txt").is_file()  # it ran already
     assert not Path("join.txt").exists()
     assert "failed to run: false" in capfd.readouterr().err

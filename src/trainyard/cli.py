@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    alone = {
+    alone: dict[str, Callable[[], None]] = {
         "schema": lambda: _schema(check=asked.check),
         "fetch": lambda: _fetch(asked.name, asked.out),
         "verify": lambda: import_module("trainyard.cache").verify(asked.remote),
@@ -222,12 +222,8 @@ def _repro(stages: Sequence[str], jobs: int, loaded: Params) -> None:
         raise BadInput("--jobs is of the whole line: name no stage beside it")
     _check(loaded)
     with guard.alone("repro"):
-        if jobs > 1:
-            sys.exit(import_module("trainyard.line").repro(jobs))
-        from dvc.cli import main as dvc  # here, and not in another process: what holds the lock is what runs the line
-
-        logging.getLogger().handlers.clear()  # DVC prints for itself
-        if code := dvc(["repro", *stages]):
+        line = import_module("trainyard.line")
+        if code := line.side_by_side(jobs) if jobs > 1 else line.repro(stages):
             sys.exit(code)
 
 

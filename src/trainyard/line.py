@@ -1,9 +1,9 @@
-"""The line as DVC knows it: which stages have to run, and stages side by side. The only module that imports DVC."""
+"""The line as DVC knows it: which stages have to run, one after the other or side by side."""
 
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
@@ -31,7 +31,15 @@ def changed() -> list[str]:
         return list(_waiting(repo, missing=True))
 
 
-def repro(jobs: int) -> int:
+def repro(stages: Sequence[str]) -> int:
+    """`dvc repro` in this process, so that what holds the lock of the line is what runs it; gives DVC's exit code."""
+    from dvc.cli import main
+
+    logging.getLogger().handlers.clear()  # DVC prints for itself
+    return int(main(["repro", *stages]))
+
+
+def side_by_side(jobs: int) -> int:
     """Run what has to run, `jobs` stages at a time, each by a `dvc repro` of its own once those before it are done.
 
     DVC lets go of its lock while a command runs, and takes turns at all else. dvc.lock is afterwards the same as after
