@@ -222,6 +222,11 @@ def test_a_damaged_object_fails_the_job(pushed, runner, bucket, output):
     assert runner.stages == []
 
 
+@pytest.mark.fault(
+    number=31,
+    what="a push that is cut short",
+    then="exit 5: `is missing in the remote store`, which `dvc push` does not tell",
+)
 def test_a_missing_object_fails_the_job(pushed, runner, bucket):
     bucket.Object(f"project/{pushed.cached('model.bin')}").delete()
     assert runner.make("pull").returncode != 0
