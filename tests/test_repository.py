@@ -81,7 +81,7 @@ def test_a_schema_that_is_not_that_of_the_types_is_refused(tmp_path, monkeypatch
     ("module", "line", "contract"),
     [
         ("kinds/tables.py", "import mlflow", "Only tracking knows MLflow"),
-        ("stages/report.py", "import dvc", "only cache knows DVC"),
+        ("stages/report.py", "import dvc", "Only cache and line know DVC"),
         ("quality/gate.py", "import keras", "Quality is pure"),
         ("models/mlp.py", "import tensorflow", "Models are Keras alone"),
         ("params.py", "from trainyard import kinds", "Imports run one way"),

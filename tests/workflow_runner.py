@@ -35,7 +35,7 @@ def evaluate(text, contexts):
     """A string of a workflow with its `${{ }}` filled in; one that is nothing else keeps its value."""
     if not isinstance(text, str):
         return text
-    if whole := re.fullmatch(r"\s*\$\{\{(.*)\}\}\s*", text):
+    if whole := re.fullmatch(r"\s*\$\{\{((?:(?!\}\}).)*)\}\}\s*", text):
         return _value(whole[1], contexts)
     return re.sub(r"\$\{\{(.*?)\}\}", lambda found: str(_value(found[1], contexts)), text)
 
