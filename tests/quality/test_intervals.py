@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
 from trainyard.quality import intervals, metrics
@@ -88,7 +88,7 @@ def test_the_logarithm_of_the_odds_has_the_interval_of_a_logistic_regression(hit
     share, quantile = hits / size, stats.norm.ppf(0.975)
     theirs = sm.GLM(outcome * 1.0, np.ones(size), family=sm.families.Binomial()).fit(tol=1e-14).conf_int()[0]
     found = intervals._logit(share, np.sqrt(share * (1 - share) / size), quantile, size)
-    assert [found.low, found.high] == pytest.approx(list(sigmoid(theirs)), abs=1e-9)
+    assert [found.low, found.high] == pytest.approx(list(special.expit(theirs)), abs=1e-9)
 
 
 @settings(max_examples=20)
@@ -142,13 +142,9 @@ def test_the_standard_error_in_time_is_that_of_its_cosines():
 # === Coverage ===
 
 
-def sigmoid(values):
-    return 1 / (1 + np.exp(-values))
-
-
 def tumours(rng, apart=2.5, n=114):
     target = (rng.random(n) < 0.37).astype(int)
-    return target, sigmoid(apart * (rng.normal(size=n) + (target - 0.5) * apart))[:, None]
+    return target, special.expit(apart * (rng.normal(size=n) + (target - 0.5) * apart))[:, None]
 
 
 def digits(rng, apart=4.0, n=360, classes=10):
