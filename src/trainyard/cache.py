@@ -115,7 +115,7 @@ def _hash(place: str, copies: Iterable[Copy], mend: str) -> None:
         if fault:
             wrong.setdefault(copy.output, []).append((copy, fault))
     if wrong:
-        raise EnvironmentFailed("\n".join(_told(place, those, mend) for those in wrong.values()))
+        raise EnvironmentFailed(*(_told(place, those, mend) for those in wrong.values()))
     log.info("%s: %d files of %d outputs are whole", place, len(expected), len({copy.output for copy in expected}))
 
 

@@ -141,7 +141,7 @@ def accept(params: Params, since: str, why: str | None) -> None:
             except GateRefused as error:
                 refused.append(str(error))
     if refused:
-        raise GateRefused("\n".join(refused))
+        raise GateRefused(*refused)
 
 
 def _change(name: str) -> Change | None:
