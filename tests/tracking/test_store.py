@@ -72,8 +72,8 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(project_folder, monke
 
 
 def test_a_password_is_not_told():
-    assert store._public("postgresql://me:secret@host:5432/mlflow") == "postgresql://host:5432/mlflow"
-    assert store._public("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+    assert store.public("postgresql://me:secret@host:5432/mlflow") == "postgresql://host:5432/mlflow"
+    assert store.public("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
 
 
 def test_a_creation_that_breaks_off_leaves_nothing(project_folder, monkeypatch):
@@ -95,6 +95,6 @@ def test_the_environment_of_the_first_call_is_put_back(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     with store._environment(store.FIRST_CALL):
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "5"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == store.FIRST_CALL["MLFLOW_HTTP_REQUEST_TIMEOUT"]
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ

@@ -95,6 +95,7 @@ def assert_alike(one, other, tolerance=1e-5):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=10 * tolerance)
 
 
+@pytest.mark.slow
 def test_devices_that_share_a_batch_learn_what_one_does(tmp_path):
     """Weights of classes, a penalty, rates that fall, an early end, the best epoch, metrics that are no means: all of
     it, and a batch that leaves a device with nothing; and an interrupted training ends in the same bits."""
