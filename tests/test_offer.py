@@ -77,7 +77,7 @@ def project(tmp_path, monkeypatch, gh):
 def before():
     """The metrics of the shipped mlp, with figures that no retraining of it changes."""
     found = json.loads((ROOT / METRICS).read_text())
-    planted = {"accuracy": (0.925, 0.973, 0.991), "auc": (0.955, 0.995, 1.0), "log_loss": (0.041, 0.082, 0.31)}
+    planted = {"accuracy": (0.925, 0.973451, 0.991), "auc": (0.955, 0.995, 1.0), "log_loss": (0.041, 0.082, 0.31)}
     for name, ends in planted.items():
         found["test"][name] = dict(zip(("low", "value", "high"), ends, strict=True))
     return found
