@@ -135,6 +135,26 @@ FAULTS = [
     ("f", "backbone: {weights: mine.h5}", "finetune.f.backbone: a file of weights comes with its sha256"),
     ("f", f"backbone: {{sha256: {'a' * 64}}}", "finetune.f.backbone: a file of weights comes with its sha256"),
     ("f", "backbone: {weights: mine.h5, sha256: 0a}", "finetune.f.backbone.sha256: "),
+    (
+        "f",
+        f"backbone: {{weights: my.keras, width: 0.25, sha256: {'a' * 64}}}",
+        "finetune.f.backbone: `version` and `wid",
+    ),
+    ("f", "backbone: {black_white: [0, 1]}", "finetune.f.backbone: `black_white` is that of a .keras file"),
+    ("f", "thaw: {layers: some}", "finetune.f.thaw.layers: "),
+    ("f", "thaw: {rate_decay: 1.5}", "finetune.f.thaw.rate_decay: "),
+    ("f", "thaw: {warm_up: 3, epochs: 3}", "finetune.f.thaw: warm_up (3) must be less than epochs (3)"),
+    ("f", "thaw: {batch_normalization: warm}", "finetune.f.thaw.batch_normalization: unknown name `warm`; valid: fro"),
+    ("f", "thaw: {warm_up: 1}, plateau: {patience: 2}", "finetune.f: `thaw.warm_up` is a schedule: it or `plateau`"),
+    ("f", "label_smoothing: 1", "finetune.f.label_smoothing: "),
+    ("f", "label_smoothing: 0.1, loss: categorical_hinge", "finetune.f: `label_smoothing` takes a cross-entropy"),
+    ("f", "mix: {kind: cutup}", "finetune.f.mix.kind: unknown name `cutup`; valid: cutmix, mixup"),
+    (
+        "f",
+        "mix: {kind: mixup}, class_weight: balanced",
+        "finetune.f: a blend has no class of its own: `mix` or `class_",
+    ),
+    ("f", "mix: {kind: mixup, alpha: 0}", "finetune.f.mix.alpha: "),
     ("m", "activation: Relu", "train.m.activation: unknown name `Relu`; did you mean `relu`?"),
     ("r", "loss: mae", "train.r.loss: unknown name `mae`; did you mean `mean_absolute_error`?"),
     (
@@ -464,7 +484,9 @@ FULL = {
     "r": "plateau: {patience: 3}",
     "m": "early_stopping: {patience: 3}, optimizer: {beta_1: 0.8, learning_rate: "
     "{name: CosineDecay, initial_learning_rate: 0.1, decay_steps: 9}}",
-    "rest": "tune: {m: {space: {dropout: {low: 0.1, high: 0.5, log: true}, epochs: {choices: [3, 9]}}}}",
+    "rest": "tune: {m: {space: {dropout: {low: 0.1, high: 0.5, log: true}, epochs: {choices: [3, 9]}}}}\n"
+    "pretrain: {p: {figures: figures, draw: {clutter: 2}}}",
+    "f": "mix: {kind: cutmix}",
 }
 
 

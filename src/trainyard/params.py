@@ -640,9 +640,17 @@ class Backbone(Spec):
     default they stay as they are prepared, with 32 at least. Weights from ImageNet have seen 128 to 224."""
     weights: str = "auto"
     """`imagenet`: Keras' own; `embedded`: those that ship (v1, width 0.25); a file of weights without a head; `auto`:
-    ImageNet where it can be had within seconds, else embedded; `none`: not pretrained."""
+    ImageNet where it can be had within seconds, else embedded; `none`: not pretrained. A `.keras` file is a whole
+    network of your own, whatever it is made of: colour images to features."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Of a file of weights, so that other bytes are another param."""
+    black_white: tuple[float, float] = Field(default=(-1.0, 1.0), strict=False)
+    """What black and white are to a network of your own; a MobileNet has -1 and 1."""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a network of the user's, and no MobileNet."""
+        return self.weights.endswith(".keras")
 
     @model_validator(mode="after")
     def _file_has_a_hash(self) -> "Backbone":
@@ -652,16 +660,49 @@ class Backbone(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_it_is_is_said_once(self) -> "Backbone":
+        if self.own and (self.version, self.width) != ("v1", 1.0):
+            raise PydanticCustomError(
+                "own", "`version` and `width` are those of a MobileNet; a .keras file is a network"
+            )
+        if not self.own and self.black_white != (-1.0, 1.0):
+            raise PydanticCustomError("own", "`black_white` is that of a .keras file; a MobileNet has [-1, 1]")
+        return self
+
 
 class Thaw(Spec):
     """The second phase: the top of the backbone trains too, at a low rate."""
 
-    layers: Annotated[int, Field(ge=0)] = 12
-    """Layers from the top that train; batch normalisation never does. 0 leaves the phase out."""
+    layers: Annotated[int, Field(ge=0)] | Literal["all"] = 12
+    """Layers from the top that train, or `all` of them. 0 leaves the phase out."""
+    batch_normalization: Literal["frozen", "trained"] = "frozen"
+    """frozen: that of the backbone keeps its statistics, scales and shifts; trained: those of the thawed layers follow
+    the new images, for which a batch must be large, or nothing pretrained."""
     epochs: Annotated[int, Field(ge=0)] = 10
     """Epochs of the phase, at most."""
     learning_rate: Positive = 1e-5
     """Step size of the phase."""
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What the rate is multiplied by with each layer further down (Howard & Ruder, 2018); 1: all learn alike."""
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    """Epochs in which the rate rises from nothing; it falls to nothing along half a cosine then. 0: it is constant."""
+
+    @model_validator(mode="after")
+    def _warm_in_time(self) -> "Thaw":
+        if self.warm_up and self.warm_up >= self.epochs:
+            context = {"warm_up": self.warm_up, "epochs": self.epochs}
+            raise PydanticCustomError("warm_up", "warm_up ({warm_up}) must be less than epochs ({epochs})", context)
+        return self
+
+
+class Mix(Spec):
+    """Blends of two training images, which are learnt as blends of their classes."""
+
+    kind: Literal["mixup", "cutmix"]
+    """mixup: both shine through (Zhang et al., 2018); cutmix: a box of one in the other (Yun et al., 2019)."""
+    alpha: Positive = 0.2
+    """Of the beta distribution that the shares come from: the smaller, the more one of them prevails."""
 
 
 class MobileNet(Model):
@@ -682,8 +723,24 @@ class MobileNet(Model):
     """Random changes of the training images."""
     copies: Annotated[int, Field(ge=0)] = 4
     """Augmented copies of the training images, beside the plain ones, whose frozen features train the head."""
+    label_smoothing: Share = 0.0
+    """Share of certainty that is taken from the training labels and given to all classes alike."""
+    mix: Mix | None = None
+    """Blend training images, in the copies and in the second phase."""
     thaw: Thaw = Thaw()
     """The second phase."""
+
+    @model_validator(mode="after")
+    def _labels_that_are_shares(self) -> "MobileNet":
+        softened = "label_smoothing" if self.label_smoothing else "mix" if self.mix else None
+        if softened and self.loss not in (None, "binary_crossentropy", "categorical_crossentropy", "kl_divergence"):
+            context = {"softened": softened, "loss": self.loss}
+            raise PydanticCustomError("softened", "`{softened}` takes a cross-entropy, not `{loss}`", context)
+        if self.mix and self.class_weight is not None:
+            raise PydanticCustomError("mix", "a blend has no class of its own: `mix` or `class_weight`, not both")
+        if self.thaw.warm_up and self.plateau:
+            raise PydanticCustomError("plateau", "`thaw.warm_up` is a schedule: it or `plateau`, not both")
+        return self
 
 
 AnyTrained = Annotated[MLP | CNN | RNN, Field(discriminator="family")]
@@ -832,6 +889,72 @@ class Drift(Spec):
     matter."""
 
 
+class Drawing(Spec):
+    """How a figure is drawn: anew at every step, or the weights would learn a thousand pictures by heart."""
+
+    size: Annotated[tuple[Positive, Positive], AfterValidator(_in_order)] = Field(default=(0.6, 1.05), strict=False)
+    """Least and greatest side of the figure, as a share of the picture's."""
+    stretch: Annotated[float, Field(ge=1)] = 1.15
+    """Greatest ratio by which one axis is longer than it was."""
+    rotate: Annotated[float, Field(ge=0, le=0.5)] = 0.04
+    """Greatest angle, as a share of a full turn."""
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.04
+    """Greatest move out of the centre, as a share of the picture's side."""
+    saturation: Annotated[tuple[float, float], AfterValidator(_in_order)] = Field(default=(0.0, 1.5), strict=False)
+    """Least and greatest factor on its colourfulness; the hue is any."""
+    contrast: Annotated[tuple[float, float], AfterValidator(_in_order)] = Field(default=(0.5, 1.2), strict=False)
+    """Least and greatest factor on its levels around the middle."""
+    noise: Annotated[float, Field(ge=0)] = 0.05
+    """Greatest standard deviation of the noise, where black to white is 1."""
+    clutter: Annotated[int, Field(ge=0)] = 0
+    """Most other figures that lie behind it, of any size and place."""
+
+
+class Pretrain(Spec):
+    """A MobileNet from nothing, which `trainyard pretrain NAME` trains on figures; no stage of the line reads it."""
+
+    figures: str
+    """Folder of square PNG files of one size, in and below it; what is transparent shows the ground."""
+    version: Literal["v1", "v2", "v3-small", "v3-large"] = "v1"
+    """As in `backbone`."""
+    width: Positive = 0.25
+    """As in `backbone`."""
+    task: Literal["identity", "contrast", "distillation"] = "identity"
+    """identity: to tell the figures apart, one class each; contrast: to find the other drawing of the same figure among
+    those of a batch (Chen et al., 2020); distillation: to see what the same network with ImageNet weights sees."""
+    match: list[str] = []
+    """distillation: layers whose answers must be like the teacher's (Romero et al., 2015), beside the last one."""
+    side: Annotated[int, Field(ge=32)] = 96
+    """Pixels of a picture's side."""
+    draw: Drawing = Drawing()
+    """How the figures are drawn."""
+    steps: Count = 3500
+    """Steps of training; the rate falls to nothing over them along half a cosine."""
+    batch_size: Count = 64
+    """Pictures in a step."""
+    learning_rate: Positive = 0.004
+    """The highest rate, of AdamW."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    """Of AdamW."""
+    label_smoothing: Share = 0.1
+    """identity: share of certainty that all figures get alike; some are near twins."""
+    temperature: Positive = 0.1
+    """contrast: what the likenesses are divided by."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network that is trained."""
+        return Backbone(version=self.version, width=self.width, weights="none")
+
+    @model_validator(mode="after")
+    def _matches_a_teacher(self) -> "Pretrain":
+        if self.match and self.task != "distillation":
+            raise PydanticCustomError("match", "`match` is of `task: distillation` alone")
+        return self
+
+
 NOT_TUNED = {
     "backbone": "another stage finds it",
     "dataset": "trials are compared on one",
@@ -878,6 +1001,8 @@ class Params(Spec):
     """Sweeps, by model. A model without one has a small space of its own."""
     drift: Drift = Drift()
     """What counts as drift of new data."""
+    pretrain: dict[str, Pretrain] = {}
+    """Backbones that are trained from nothing, by name."""
 
     @property
     def models(self) -> dict[str, MLP | CNN | RNN | MobileNet]:
@@ -891,6 +1016,10 @@ class Params(Spec):
     def finetuned(self, name: str) -> MobileNet:
         """The block of `finetune` called `name`; raises BadInput where there is none."""
         return _named("model to fine-tune", name, self.finetune)
+
+    def pretrained(self, name: str) -> Pretrain:
+        """The block of `pretrain` called `name`; raises BadInput where there is none."""
+        return _named("backbone to pretrain", name, self.pretrain)
 
     def dataset(self, name: str) -> AnyDataset:
         """The dataset block called `name`; raises BadInput where there is none."""
@@ -909,7 +1038,7 @@ class Params(Spec):
 
     def _contradictions(self) -> Iterable[str]:
         name_pattern = re.compile(r"[a-z0-9][a-z0-9_-]*")
-        for section in ("datasets", "train", "finetune", "evaluate"):
+        for section in ("datasets", "train", "finetune", "evaluate", "pretrain"):
             for name in getattr(self, section):
                 if not name_pattern.fullmatch(name):
                     yield f"{section}.{name}: a name is made of small letters, digits, - and _"
@@ -959,6 +1088,8 @@ class Params(Spec):
             yield f"{where}.{knob}: of speech alone (`{model.dataset}` is of kind {dataset.kind})"
         elif model.loss is not None and model.loss not in (fit := LOSSES[dataset.objective]):
             yield f"{where}.loss: `{model.loss}` does not fit objective {dataset.objective}; {nearest(model.loss, fit)}"
+        if isinstance(model, MobileNet) and model.mix and self.training.distribute != "none":
+            yield f"{where}.mix: `training.distribute: {self.training.distribute}` shares batches out unblended"
         if name not in self.evaluate:
             yield f"evaluate.{name}: missing; {where} needs its twin there, `{name}: {{dataset: {model.dataset}}}`"
         elif (other := self.evaluate[name].dataset) != model.dataset:

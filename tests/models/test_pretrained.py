@@ -2,21 +2,25 @@
 
 import socket
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
 from trainyard import files
 from trainyard.errors import BadInput, EnvironmentFailed
-from trainyard.models import mobilenet, pretrained
-from trainyard.params import Backbone
+from trainyard.models import Features, Head, mobilenet, pretrained
+from trainyard.params import Backbone, MobileNet
 
 SMALL = Backbone(width=0.25, weights="auto")
 
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
+    monkeypatch.delenv("TRAINYARD_MIRROR", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "keras"))  # read when it is imported
     monkeypatch.setattr(pretrained, "_reachable", lambda: False)
 
 
@@ -61,7 +65,9 @@ def test_auto_takes_imagenet_from_the_cache(monkeypatch, tmp_path):
     assert (network, source.name, source.reason) == ("network", "imagenet", "in Keras' cache")
 
 
-@pytest.mark.skipif(not pretrained._cached(named("imagenet")), reason="no ImageNet weights in Keras' cache")
+@pytest.mark.skipif(
+    not pretrained._cache_file(named("imagenet")).is_file(), reason="no ImageNet weights in Keras' cache"
+)
 @pytest.mark.parametrize("weights", ["imagenet", "auto"])
 def test_imagenet_weights_are_those_that_keras_gives(weights):
     network, source = pretrained.resolve(named(weights))
@@ -160,3 +166,188 @@ def test_a_host_that_swallows_everything_costs_no_more_than_the_preflight(monkey
     began = time.monotonic()
     assert not pretrained._reachable()
     assert time.monotonic() - began < 2
+
+
+# === ImageNet weights: cache, mirror, network ===
+
+V1 = "mobilenet_2_5_224_tf_no_top.h5"
+V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """A folder as a mirror has it, with files that pass for those of Keras."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    with h5py.File(folder / V1, "w") as file:  # as Keras wrote them then
+        save_weights_to_hdf5_group(file, mobilenet.network(named("none"), (224, 224, 3)))
+    monkeypatch.setattr(pretrained, "PINNED", {V1: files.sha256(folder / V1)})
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+@pytest.mark.parametrize("form", ["{}", "file://{}", "{}/"])
+def test_a_mirror_takes_the_place_of_the_host(published, tmp_path, monkeypatch, form):
+    monkeypatch.setenv("TRAINYARD_MIRROR", form.format(published))
+    _, source = pretrained.resolve(SMALL)
+    assert (source.name, source.reason) == ("imagenet", f"from {form.format(published).rstrip('/')}")
+    assert (tmp_path / "keras/models" / V1).read_bytes() == (published / V1).read_bytes()
+    (published / V1).unlink()
+    assert pretrained.resolve(SMALL)[1].reason == "in Keras' cache"
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+def test_the_cache_comes_before_the_mirror(published, tmp_path, monkeypatch):
+    (tmp_path / "keras/models").mkdir(parents=True)
+    (tmp_path / "keras/models" / V1).write_bytes((published / V1).read_bytes())
+    monkeypatch.setenv("TRAINYARD_MIRROR", str(tmp_path / "nowhere"))
+    assert pretrained.resolve(SMALL)[1].reason == "in Keras' cache"
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+def test_what_a_mirror_lacks_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINYARD_MIRROR", str(tmp_path))
+    with pytest.raises(EnvironmentFailed, match=rf"could not be had .*{V1}.*try `weights: embedded`"):
+        pretrained.resolve(named("imagenet"))
+    _, source = pretrained.resolve(SMALL)
+    assert source.name == "embedded"
+    assert V1 in source.reason
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+@pytest.mark.parametrize("weights", ["imagenet", "auto"])
+def test_a_mirror_s_file_that_was_cut_short_is_refused_and_not_kept(published, tmp_path, monkeypatch, weights):
+    (published / V1).write_bytes((published / V1).read_bytes()[:100_000])
+    monkeypatch.setenv("TRAINYARD_MIRROR", str(published))
+    if weights == "imagenet":
+        with pytest.raises(EnvironmentFailed, match=rf"{V1}: what was fetched is cut short, or another file \(not the"):
+            pretrained.resolve(named("imagenet"))
+    else:
+        assert pretrained.resolve(SMALL)[1].name == "embedded"
+    assert not (tmp_path / "keras/models" / V1).exists()
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+def test_a_file_without_a_known_hash_that_was_cut_short_is_told(tmp_path):
+    path = tmp_path / "keras/models" / V2
+    path.parent.mkdir(parents=True)
+    mobilenet.network(named("none", version="v2", width=0.35), (224, 224, 3)).save_weights(tmp_path / "v2.weights.h5")
+    path.write_bytes((tmp_path / "v2.weights.h5").read_bytes()[:50_000])
+    with pytest.raises(
+        EnvironmentFailed, match=rf"{V2}: cut short, or no such weights \(Unable.*truncated.*; delete the file"
+    ):
+        pretrained.resolve(named("imagenet", version="v2", width=0.35))
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+def test_a_file_of_another_network_in_the_cache_is_told(published, tmp_path):
+    (tmp_path / "keras/models").mkdir(parents=True)
+    (tmp_path / "keras/models" / V2).write_bytes((published / V1).read_bytes())
+    with pytest.raises(EnvironmentFailed, match=rf"{V2}: cut short, or no such weights .*; delete the file"):
+        pretrained.resolve(named("imagenet", version="v2", width=0.35))
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+def test_a_closed_network_is_told_and_what_to_do():
+    with pytest.raises(EnvironmentFailed, match=r"ImageNet weights could not be had .*; try `weights: embedded`"):
+        pretrained.resolve(named("imagenet"))
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+@pytest.mark.parametrize(("version", "width"), [("v1", 0.3), ("v2", 0.6), ("v3-small", 0.5)])
+def test_imagenet_weights_of_a_width_that_is_not_published_are_refused(version, width):
+    with pytest.raises(BadInput, match=r"params.yaml: backbone: .*alpha"):
+        pretrained.resolve(named("imagenet", version=version, width=width))
+
+
+def test_weights_of_another_version_are_refused(tmp_path):
+    mobilenet.network(named("none", version="v2", width=0.35), (64, 64, 3)).save_weights(tmp_path / "v2.weights.h5")
+    with pytest.raises(BadInput, match=r"expected weights of MobileNet v1, width 0\.25"):
+        pretrained.resolve(of_file(tmp_path / "v2.weights.h5"))
+
+
+# === A network of the user's own ===
+
+
+def write_network(path, shape=(None, None, 3), pooled=False):
+    keras.utils.set_random_seed(2)
+    inner = keras.Sequential([keras.layers.Conv2D(6, 3, 2), keras.layers.BatchNormalization(), keras.layers.ReLU()])
+    steps = [keras.Input(shape), keras.layers.Conv2D(4, 3, 2, activation="relu"), inner]
+    network = keras.Sequential([*steps, *([keras.layers.GlobalMaxPooling2D()] if pooled else [])])
+    network.save(path)
+    return network
+
+
+def own(path, **knobs):
+    return Backbone(weights=str(path), sha256=files.sha256(path), **knobs)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize(("shape", "seen"), [((None, None, 3), (40, 40)), ((24, 20, 3), (24, 20))])
+def test_a_network_of_the_users_own_sees_images_as_it_takes_them(tmp_path, pooled, shape, seen):
+    network = write_network(tmp_path / "mine.keras", shape, pooled)
+    spec = MobileNet(family="mobilenet", dataset="d", backbone=own(tmp_path / "mine.keras", black_white=(0, 255)))
+    core = mobilenet.build(spec, Features((40, 40, 1)), Head(3, "softmax"))
+    image = np.random.default_rng(0).random((2, 40, 40, 1), np.float32)
+    resized = keras.layers.Resizing(*seen, antialias=True)(np.concatenate([image] * 3, axis=-1))
+    features = network(255 * (resized if seen != (40, 40) else np.concatenate([image] * 3, axis=-1)))
+    wanted = features if pooled else np.mean(features, axis=(1, 2))
+    np.testing.assert_allclose(core.get_layer("trunk")(image), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_within_a_network_s_network_thaw_one_by_one_and_their_normalisation_stays(tmp_path):
+    write_network(tmp_path / "mine.keras")
+    spec = MobileNet(family="mobilenet", dataset="d", backbone=own(tmp_path / "mine.keras"))
+    core = mobilenet.build(spec, Features((32, 32, 3)), Head(3, "softmax"))
+    core.get_layer("trunk").trainable = True
+    thawed = mobilenet.thaw(core, spec.thaw.model_copy(update={"layers": 3}))
+    assert [type(layer).__name__ for layer in thawed] == ["Conv2D"]
+    assert thawed[0].filters == 6
+    assert mobilenet.rates(core, 0.5) == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_the_stages_take_a_network_of_the_users_own(tmp_path):
+    network = write_network(tmp_path / "mine.keras")
+    spec = own(tmp_path / "mine.keras")
+    found, source = pretrained.resolve(spec)
+    pretrained.save(found, source, spec, tmp_path)
+    assert set(files.read_json(tmp_path / "backbone.json")) == {"weights", "sha256"}
+    other = pretrained.own(spec)
+    other.set_weights([weight * 0 for weight in other.get_weights()])
+    pretrained.load(other, tmp_path)
+    for one, another in zip(network.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, another)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda path: path.write_bytes(b"no zip"), "no .keras file of Keras' own layers that can be loaded"),
+        (
+            lambda path: write_network(path, (32, 32, 1)),
+            r"takes \(None, 32, 32, 1\) and gives .* \(expected \[n, height",
+        ),
+        (lambda path: keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]).save(path), "expected .n, height"),
+        (lambda path: write_network(path, (32, 32, 3)), r"takes images of 32x32 \(params.yaml: resolution is 64\)"),
+    ],
+)
+def test_a_file_that_is_no_such_network_is_refused(tmp_path, write, told):
+    write(tmp_path / "mine.keras")
+    with pytest.raises(BadInput, match=told):
+        pretrained.resolve(own(tmp_path / "mine.keras", resolution=64))
+
+
+def test_code_in_a_network_is_not_run(tmp_path):
+    lambda_layer = keras.layers.Lambda(lambda x: x + 1)  # noqa: TID251  # what must be refused
+    keras.Sequential([keras.Input((32, 32, 3)), lambda_layer]).save(tmp_path / "mine.keras")
+    with pytest.raises(BadInput, match=r"no .keras file of Keras' own layers that can be loaded"):
+        pretrained.resolve(own(tmp_path / "mine.keras"))

@@ -1,8 +1,10 @@
 """Batches: orders that can be had again, and recordings of alike lengths together."""
 
 import numpy as np
+import pytest
 
-from trainyard.training.batches import Batches, Fed
+from trainyard.params import Mix
+from trainyard.training.batches import Batches, Fed, Mixing
 
 
 def test_epochs_differ_in_their_order_and_can_be_had_again():
@@ -110,3 +112,42 @@ def test_a_network_learns_as_much_from_blocks_as_from_a_whole_shuffle():
     whole, blocks = ([loss(seed, row) for seed in range(5)] for row in (None, 1024))
     assert abs(np.mean(blocks) - np.mean(whole)) < 2 * np.std(whole) + 1e-3
     assert loss(None, None) > np.mean(whole) + 10 * np.std(whole), "rows in the order of the disk would be seen here"
+
+
+PICTURES = np.stack([np.full((4, 6, 3), value, np.float32) for value in (0, 1, 2, 3)])
+CLASSES = np.eye(4, dtype=np.float32)
+
+
+def test_mixup_blends_labels_as_it_blends_images():
+    images, labels = Mixing(Mix(kind="mixup", alpha=1.0), 3)(PICTURES, CLASSES, 0, 0, 0)
+    draws = np.random.default_rng([3, 0, 0, 0])
+    share, other = draws.beta(1.0, 1.0), draws.permutation(4)
+    np.testing.assert_allclose(images[:, 0, 0, 0], share * np.arange(4) + (1 - share) * other, rtol=1e-6)
+    np.testing.assert_allclose(labels, share * CLASSES + (1 - share) * CLASSES[other], rtol=1e-6)
+    np.testing.assert_allclose(labels @ np.arange(4), images.mean(axis=(1, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_cutmix_gives_a_label_the_share_of_its_pixels(place):
+    images, labels = Mixing(Mix(kind="cutmix", alpha=1.0), 3)(PICTURES, CLASSES, 0, 0, place)
+    assert set(np.unique(images)) <= {0, 1, 2, 3}
+    for image, label in zip(images[..., 0], labels, strict=True):
+        np.testing.assert_allclose(label, [(image == value).mean() for value in range(4)], atol=1e-6)
+
+
+def test_blends_are_the_same_at_the_same_place_and_others_elsewhere():
+    mixing = Mixing(Mix(kind="mixup", alpha=1.0), 3)
+    first, again, later = (mixing(PICTURES, CLASSES, 0, epoch, 0)[1] for epoch in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != later).any()
+
+
+def test_what_is_fed_is_blended_epoch_by_epoch():
+    mixing = Mixing(Mix(kind="mixup", alpha=1.0), 3)
+    plain, blended = Fed(Batches(4, 2, 1), PICTURES, CLASSES), Fed(Batches(4, 2, 1), PICTURES, CLASSES, mixing=mixing)
+    for epoch in (0, 1):
+        for source in (plain, blended):
+            source.start(epoch)
+        for index in (0, 1):
+            for one, other in zip(mixing(*plain[index], 0, epoch, index), blended[index], strict=True):
+                np.testing.assert_array_equal(one, other)

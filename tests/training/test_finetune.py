@@ -7,8 +7,9 @@ from contracts.samples import prepared
 
 from trainyard import arrays, kinds, models
 from trainyard.models import Features, mobilenet, pretrained
-from trainyard.params import MobileNet
-from trainyard.training import features, finetune
+from trainyard.params import Mix, MobileNet, Optimizer, Thaw
+from trainyard.training import features, finetune, fit
+from trainyard.training.batches import Mixing
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +65,10 @@ def test_the_second_phase_moves_the_top_alone_and_no_batch_statistics(images):
     assert len(history) == 4
 
 
-@pytest.mark.parametrize(("asked", "layers"), [(1, 0), (86, 27), (100, 27), (1000, 27)])
+@pytest.mark.parametrize(("asked", "layers"), [(1, 0), (86, 27), (100, 27), (1000, 27), ("all", 27)])
 def test_all_that_is_there_thaws_where_more_is_asked_for(images, asked, layers):
     core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
-    assert len(mobilenet.thaw(core, asked)) == layers
+    assert len(mobilenet.thaw(core, Thaw(layers=asked))) == layers
 
 
 def test_batch_statistics_would_move_if_the_backbone_trained_as_usual(images):
@@ -99,11 +100,103 @@ def test_frozen_features_are_those_of_the_network_and_copies_differ(images, tmp_
     pixels = np.asarray(images.train.raw["image"][:6], np.float32) / 255
     trunk = core.get_layer("trunk")
     trunk.compile(jit_compile=False)
-    held = finetune._frozen_features(trunk, core.get_layer("augmentation"), pixels, 2, tmp_path / "features.npy")
+    learnt, augment = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]], core.get_layer("augmentation")
+    held, told = finetune._frozen_features(trunk, augment, (pixels, learnt), 2, tmp_path / "features.npy")
     assert (tmp_path / "features.npy").exists() == (not most)
+    np.testing.assert_array_equal(told, np.concatenate([learnt] * 3))
     features = held[:]
     np.testing.assert_allclose(features[:6], np.asarray(trunk(pixels, training=False)), atol=1e-6)
     assert features.shape[0] == 18
     assert (features[6:12] != features[:6]).any()
     answers = core.get_layer("top")(features[:6], training=False)
     np.testing.assert_allclose(np.asarray(core(pixels, training=False)), np.asarray(answers), atol=1e-5)
+
+
+def test_blended_copies_are_learnt_as_blends_and_the_plain_images_as_they_are(images, tmp_path):
+    core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
+    pixels = np.asarray(images.train.raw["image"][:6], np.float32) / 255
+    learnt = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
+    trunk, mixing = core.get_layer("trunk"), Mixing(Mix(kind="mixup", alpha=1.0), 1)
+    trunk.compile(jit_compile=False)
+    still = keras.layers.Identity()
+    held, told = finetune._frozen_features(trunk, still, (pixels, learnt), 1, tmp_path / "features.npy", mixing)
+    blended, shares = mixing(pixels, learnt, 1, 1, 0)
+    np.testing.assert_array_equal(told, np.concatenate([learnt, shares]))
+    assert ((shares > 0) & (shares < 1)).any()
+    np.testing.assert_allclose(held[6:], np.asarray(trunk(blended, training=False)), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_batch_normalisation_trains_where_params_ask_for_it(images):
+    thaw = {"layers": "all", "epochs": 1, "learning_rate": 0.01, "batch_normalization": "trained"}
+    _, _, (*_, moved, _), _ = trained(images, block(epochs=1, thaw=thaw))
+    assert any("moving_mean" in path for path in moved)
+    assert any("gamma" in path for path in moved)
+
+
+def test_the_rate_falls_from_layer_to_layer(images):
+    core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
+    core.get_layer("trunk").trainable = True
+    mobilenet.thaw(core, Thaw(layers="all"))
+    shares = dict(
+        zip((variable.path for variable in core.trainable_variables), mobilenet.rates(core, 0.5), strict=True)
+    )
+    of = {path.rpartition("/")[0].rpartition("/")[2]: share for path, share in shares.items()}
+    assert (of["head"], of["conv_pw_13"], of["conv_dw_13"], of["conv_pw_12"]) == (1.0, 0.5, 0.25, 0.125)
+    assert of["conv1"] == 0.5**27
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_each_variable_learns_at_its_own_rate(name):
+    variables = [keras.Variable([1.0]), keras.Variable([1.0]), keras.Variable([1.0])]
+    optimizer = fit.keras_optimizer(Optimizer(name=name, learning_rate=0.1), [1.0, 0.5, 0.25])
+    optimizer.apply([keras.ops.ones(1)] * 3, variables)
+    moved = [1.0 - float(variable.numpy()[0]) for variable in variables]
+    np.testing.assert_allclose(moved, [0.1, 0.05, 0.025], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_lower_layers_move_less_in_a_training(images):
+    def change(decay):
+        knobs = {"layers": "all", "epochs": 1, "learning_rate": 1e-3, "rate_decay": decay}
+        spec = block(epochs=1, batch_size=1000, optimizer={"name": "sgd", "learning_rate": 1e-9}, thaw=knobs)
+        start = pretrained.resolve(spec.backbone)[0].get_weights()
+        _, backbone, *_ = trained(images, spec)
+        moved = {
+            weight.path: np.abs(weight.numpy() - old).max() for weight, old in zip(backbone.weights, start, strict=True)
+        }
+        return {path.split("/")[-2]: value for path, value in moved.items() if path.endswith("kernel")}
+
+    alike, falling = change(1.0), change(0.5)
+    for layer, depth in (("conv_pw_13", 1), ("conv_dw_13", 2), ("conv_pw_12", 3), ("conv_pw_11", 5)):
+        assert falling[layer] == pytest.approx(alike[layer] * 0.5**depth, rel=0.02)
+
+
+def test_the_rate_warms_up_and_then_falls_along_half_a_cosine():
+    spec = block(thaw={"epochs": 6, "warm_up": 2, "learning_rate": 0.01})
+    rate = fit.keras_optimizer(finetune._low(spec, steps=10))._learning_rate
+    told = [float(rate(step)) for step in (0, 5, 10, 20, 40, 60)]
+    np.testing.assert_allclose(told, [0, 0.0025, 0.005, 0.01, 0.005, 0], atol=1e-6)
+    assert finetune._low(block(thaw={"learning_rate": 0.02}), steps=10).learning_rate == 0.02
+
+
+def test_smoothed_labels_give_a_share_to_all_classes():
+    smoothed = finetune._smoothed(np.eye(4, dtype=np.float32)[[2]], 0.2)
+    np.testing.assert_allclose(smoothed, [[0.05, 0.05, 0.85, 0.05]], rtol=1e-6)
+    np.testing.assert_allclose(finetune._smoothed(np.float32([[1], [0]]), 0.2), [[0.9], [0.1]], rtol=1e-6)
+    np.testing.assert_array_equal(finetune._smoothed(np.eye(3, dtype=np.float32), 0.0), np.eye(3))
+
+
+def test_validation_is_not_smoothed(images, monkeypatch):
+    asked = []
+
+    def look(core, training, validation, *rest, **more):
+        asked.append((training[1].max(), validation[1].max()))
+        return fit.fit(core, training, validation, *rest, **more)
+
+    spec = block(label_smoothing=0.3, epochs=1, thaw={"epochs": 1, "layers": 2})
+    core = models.build(spec, Features((32, 32, 3)), images.objective, images.units)
+    preprocessing = kinds.of(images.spec).preprocessing(images.spec, images.facts, images.train)
+    with features.pairs(images, preprocessing) as pairs:
+        finetune.finetune(core, *pairs, spec, images, 1, engine=look)
+    assert asked == [(pytest.approx(0.8), 1.0)] * 2

@@ -3,9 +3,9 @@
 import keras
 from keras import layers
 
-from trainyard.models import Features, Head
+from trainyard.models import Features, Head, pretrained
 from trainyard.models.augmentation import augmentation
-from trainyard.params import Backbone, MobileNet
+from trainyard.params import Backbone, MobileNet, Thaw
 
 NETWORKS = {
     "v1": keras.applications.MobileNet,
@@ -32,9 +32,9 @@ def network(spec: Backbone, shape: tuple[int, ...], weights: str | None = None) 
 def build(spec: MobileNet, features: Features, head: Head) -> keras.Model:
     """Augmentation, `trunk` (images `[n, height, width, channels]` in [0, 1] to features), `top` (features to answers).
 
-    Batch normalisation of the backbone never trains, which in Keras keeps it in inference mode: its statistics are
-    worth more than those of a small new set. To call the backbone with `training=False`, as guides say, is not enough:
-    a functional model that is itself called with `training=True` passes that on.
+    Batch normalisation of the backbone does not train unless `thaw` lets it, which in Keras keeps it in inference mode:
+    its statistics are worth more than those of a small new set. To call the backbone with `training=False`, as guides
+    say, is not enough: a functional model that is itself called with `training=True` passes that on.
     """
     inputs = keras.Input(features.shape)
     trunk = _trunk(spec.backbone, features.shape)
@@ -42,30 +42,55 @@ def build(spec: MobileNet, features: Features, head: Head) -> keras.Model:
     return keras.Model(inputs, top(trunk(augmentation(spec.augment, features.shape)(inputs))), name="mobilenet")
 
 
-def thaw(core: keras.Model, count: int) -> list[keras.Layer]:
-    """Let the last `count` layers of the backbone train, batch normalisation never; gives the layers that do."""
+def thaw(core: keras.Model, spec: Thaw) -> list[keras.Layer]:
+    """Let the top of the backbone train, batch normalisation where params ask for it; gives the layers that do."""
     backbone = core.get_layer("trunk").get_layer("backbone")
-    _let_train(backbone, backbone.layers[-count:])
-    return [layer for layer in backbone.layers if layer.trainable_weights]
+    every = _inner(backbone)
+    chosen = every if spec.layers == "all" else every[-spec.layers :]
+    _let_train(every, chosen, spec.batch_normalization == "trained")
+    return [layer for layer in every if layer.trainable_weights]
 
 
-def _let_train(backbone: keras.Model, chosen: list[keras.Layer]) -> None:
-    for layer in backbone.layers:
-        layer.trainable = layer in chosen and not isinstance(layer, layers.BatchNormalization)
+def rates(core: keras.Model, decay: float) -> list[float]:
+    """The share of the learning rate that each trainable variable of a core has, in their order.
+
+    1 in the head, and `decay` times as much with each layer further down; batch normalisation is a part of what it
+    normalises.
+    """
+    share, shares = 1.0, {}
+    for layer in reversed(_inner(core.get_layer("trunk").get_layer("backbone"))):
+        below = share * decay
+        if layer.trainable_variables and not isinstance(layer, layers.BatchNormalization):
+            share = below
+        shares.update({id(variable): below for variable in layer.trainable_variables})
+    return [shares.get(id(variable), 1.0) for variable in core.trainable_variables]
+
+
+def _inner(model: keras.Model) -> list[keras.Layer]:
+    """The layers of a model from input to output, those of models in it one by one."""
+    return [one for layer in model.layers for one in (_inner(layer) if hasattr(layer, "layers") else [layer])]
+
+
+def _let_train(every: list[keras.Layer], chosen: list[keras.Layer], normalisation: bool = False) -> None:
+    for layer in every:
+        layer.trainable = layer in chosen and (normalisation or not isinstance(layer, layers.BatchNormalization))
 
 
 def _trunk(spec: Backbone, shape: tuple[int, ...]) -> keras.Model:
     inputs = x = keras.Input(shape)
     if shape[-1] == 1:
         x = layers.Concatenate()([x] * 3)
-    shorter = min(shape[:2])
-    if (resolution := spec.resolution or max(LEAST, shorter)) != shorter:
-        height, width = (round(side * resolution / shorter) for side in shape[:2])
-        x = layers.Resizing(height, width, antialias=True)(x)
-    backbone = network(spec, x.shape[1:])
-    _let_train(backbone, backbone.layers)
-    x = backbone(layers.Rescaling(2.0, -1.0)(x))
-    return keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="trunk")
+    backbone = pretrained.own(spec) if spec.own else None
+    shorter, fixed = min(shape[:2]), backbone.input_shape[1:3] if backbone else (None, None)
+    resolution = spec.resolution or max(LEAST, shorter)
+    sides = tuple(own or round(side * resolution / shorter) for own, side in zip(fixed, shape[:2], strict=True))
+    if sides != shape[:2]:
+        x = layers.Resizing(*sides, antialias=True)(x)
+    backbone = backbone or network(spec, x.shape[1:])
+    _let_train(every := _inner(backbone), every)
+    black, white = spec.black_white
+    x = backbone(layers.Rescaling(white - black, black)(x))
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x, name="trunk")
 
 
 def _top(spec: MobileNet, shape: tuple[int, ...], head: Head) -> keras.Model:

@@ -1,4 +1,8 @@
-"""Pretrained weights: where they come from, in one order, each choice with its reason."""
+"""Pretrained weights: where they come from, in one order, each choice with its reason.
+
+ImageNet weights are looked for in Keras' cache, then in `TRAINYARD_MIRROR` (a folder, `file://...` or `http(s)://...`
+that holds files under their own names), then where Keras publishes them.
+"""
 
 import logging
 import os
@@ -10,9 +14,10 @@ from importlib.resources import as_file
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 from trainyard.errors import BadInput, EnvironmentFailed
-from trainyard.files import read_json, sha256, write_json
+from trainyard.files import read_json, replacing, sha256, write_json
 from trainyard.models import finite
 from trainyard.params import Backbone
 
@@ -59,15 +64,42 @@ def resolve(spec: Backbone) -> tuple["keras.Model", Source]:
             return _imagenet(spec), Source("imagenet", "params name them")
         case "auto":
             return _automatic(spec)
+        case file if spec.own:
+            return own(spec), Source(Path(file).as_posix(), "params name the network")
         case file:
-            return _from_file(spec, Path(file)), Source(Path(file).as_posix(), "params name the file")
+            return _from_file(spec, _proven(spec)), Source(Path(file).as_posix(), "params name the file")
+
+
+def own(spec: Backbone) -> "keras.Model":
+    """The user's network in a `.keras` file: colour images `[n, height, width, 3]` to features, of all or each place.
+
+    Raises BadInput where the file is not the one that params name, cannot be loaded, or holds no such network.
+    """
+    import keras
+
+    path = _proven(spec)
+    try:
+        loaded = keras.models.load_model(path, compile=False)  # in safe mode: nothing in the file is run
+        takes, gives = loaded.input_shape, loaded.output_shape
+    except Exception as error:  # noqa: BLE001  # what a file can hold, Keras can stumble over
+        told = str(error).strip().partition("\n")[0][:160]
+        raise BadInput(f"{path}: no .keras file of Keras' own layers that can be loaded ({told})") from None
+    shapes = [(shape[-1] if isinstance(shape, tuple) else None, len(shape)) for shape in (takes, gives)]
+    if shapes[0] != (3, 4) or shapes[1][0] is None or shapes[1][1] not in (2, 4):
+        wanted = "[n, height, width, 3] to [n, filters] or [n, height, width, filters]"
+        raise BadInput(f"{path}: takes {takes} and gives {gives} (expected {wanted})")
+    if spec.resolution and None not in takes[1:3] and spec.resolution != min(takes[1:3]):
+        raise BadInput(f"{path}: takes images of {takes[1]}x{takes[2]} (params.yaml: resolution is {spec.resolution})")
+    finite(loaded, path)
+    return keras.Model(loaded.inputs[0], loaded.outputs[0], name="backbone")
 
 
 def _automatic(spec: Backbone) -> tuple["keras.Model", Source]:
-    cached = _cached(spec)
-    if cached or _reachable():
+    cached, mirror = _cache_file(spec).is_file(), _mirror()
+    if cached or mirror or _reachable():
+        where = "in Keras' cache" if cached else f"from {mirror}" if mirror else "could be fetched"
         try:
-            return _imagenet(spec), Source("imagenet", "in Keras' cache" if cached else "could be fetched")
+            return _imagenet(spec), Source("imagenet", where)
         except EnvironmentFailed as error:
             why = str(error)
     else:
@@ -82,24 +114,45 @@ def _automatic(spec: Backbone) -> tuple["keras.Model", Source]:
 def _imagenet(spec: Backbone) -> "keras.Model":
     from trainyard.models.mobilenet import network
 
-    cached = _cache_file(spec)
-    # Keras checks no hash of these: a file cut short must not be loaded, now or later
-    if cached.is_file() and cached.name in PINNED and sha256(cached) != PINNED[cached.name]:
-        raise EnvironmentFailed(
-            f"{cached}: not the ImageNet weights that Keras publishes (SHA-256 differs); delete the file"
-        )
-    before = socket.getdefaulttimeout()
+    cached, before = _cache_file(spec), socket.getdefaulttimeout()
+    there = cached.is_file()
     socket.setdefaulttimeout(30)  # of one read: a stalled download must not hold the line for ever
     try:
-        return network(spec, (224, 224, 3), "imagenet")
-    except ValueError as error:
-        raise BadInput(f"params.yaml: backbone: {str(error).splitlines()[0]}") from None
+        if not there and (mirror := _mirror()):
+            _copied(mirror, cached)
+        _refuse_other(cached)
+        found = network(spec, (224, 224, 3), "imagenet")
+        _refuse_other(cached)
     except Exception as error:  # noqa: BLE001  # Keras lets through whatever the download raised
-        raise EnvironmentFailed(
-            f"ImageNet weights could not be had ({str(error).splitlines()[0][:300]}); try `weights: embedded`"
-        ) from None
+        told = str(error).partition("\n")[0][:300]
+        if isinstance(error, ValueError) and not cached.is_file():  # no such weights are published
+            raise BadInput(f"params.yaml: backbone: {told}") from None
+        if not cached.is_file():
+            raise EnvironmentFailed(f"ImageNet weights could not be had ({told}); try `weights: embedded`") from None
+        if there:
+            raise EnvironmentFailed(f"{cached}: cut short, or no such weights ({told}); delete the file") from None
+        cached.unlink()  # what came from the network, or it would be taken for good the next time
+        raise EnvironmentFailed(f"{cached.name}: what was fetched is cut short, or another file ({told})") from None
     finally:
         socket.setdefaulttimeout(before)
+    return found
+
+
+def _refuse_other(cached: Path) -> None:
+    """Keras checks no hash of its own weights: a file cut short must not be loaded, now or later."""
+    if cached.is_file() and cached.name in PINNED and sha256(cached) != PINNED[cached.name]:
+        raise OSError("not the ImageNet weights that Keras publishes, SHA-256 differs")
+
+
+def _mirror() -> str:
+    return os.environ.get("TRAINYARD_MIRROR", "").rstrip("/")
+
+
+def _copied(mirror: str, cached: Path) -> None:
+    """Bring a file from the mirror into Keras' cache."""
+    address = mirror if "://" in mirror else Path(mirror).absolute().as_uri()
+    with replacing(cached) as part, urlopen(f"{address}/{cached.name}", timeout=30) as answer:  # noqa: S310  # the user names it
+        part.write_bytes(answer.read())
 
 
 def _embedded(spec: Backbone) -> "keras.Model":
@@ -114,12 +167,6 @@ def _embedded(spec: Backbone) -> "keras.Model":
 def _from_file(spec: Backbone, path: Path) -> "keras.Model":
     from trainyard.models.mobilenet import network
 
-    if not path.is_file():
-        raise BadInput(
-            f"{path}: not found (backbone.weights takes auto, imagenet, embedded, none or a file of weights)"
-        )
-    if spec.sha256 not in (None, found := sha256(path)):
-        raise BadInput(f"{path}: its SHA-256 is {found} (params.yaml: backbone.sha256 is {spec.sha256})")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves random
@@ -131,8 +178,16 @@ def _from_file(spec: Backbone, path: Path) -> "keras.Model":
     return loaded
 
 
-def _cached(spec: Backbone) -> bool:
-    return _cache_file(spec).is_file()
+def _proven(spec: Backbone) -> Path:
+    """The file that params name."""
+    path = Path(spec.weights)
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: not found (backbone.weights takes auto, imagenet, embedded, none, or a file: weights or .keras)"
+        )
+    if spec.sha256 != (found := sha256(path)):
+        raise BadInput(f"{path}: its SHA-256 is {found} (params.yaml: backbone.sha256 is {spec.sha256})")
+    return path
 
 
 def _cache_file(spec: Backbone) -> Path:
@@ -168,8 +223,8 @@ def save(network: "keras.Model", source: Source, spec: Backbone, folder: Path) -
     """Write `backbone.weights.h5`, and `backbone.json` with where it came from and its SHA-256."""
     path = folder / WEIGHTS
     network.save_weights(path)
-    about = {"weights": source.name, "version": spec.version, "width": spec.width, "sha256": sha256(path)}
-    write_json(folder / "backbone.json", about)
+    what = {} if spec.own else {"version": spec.version, "width": spec.width}
+    write_json(folder / "backbone.json", {"weights": source.name, **what, "sha256": sha256(path)})
 
 
 def load(network: "keras.Model", folder: Path) -> None:

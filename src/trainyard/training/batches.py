@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from trainyard.arrays import Array
+from trainyard.params import Mix
 
 BLOCK, POOL = 2**16, 2**25
 """Bytes that lie together on the disk and are read together, and bytes of which the order is any."""
@@ -67,13 +68,36 @@ class Batches:
         return order, draws
 
 
+class Mixing:
+    """Blends a batch with itself in another order, a pure function of seed and place."""
+
+    def __init__(self, spec: Mix, seed: int) -> None:
+        """What to blend and how far."""
+        self.spec, self.seed = spec, seed
+
+    def __call__(self, images: Array, learnt: Array, *place: int) -> tuple[Array, Array]:
+        """Of images `[n, height, width, channels]` and what is learnt of them `[n, ...]`, both float32."""
+        draws = np.random.default_rng([self.seed, *place])
+        share, other = np.float32(draws.beta(self.spec.alpha, self.spec.alpha)), draws.permutation(len(images))
+        if self.spec.kind == "mixup":
+            images = share * images + (1 - share) * images[other]
+        else:
+            height, width = images.shape[1:3]
+            high, wide = (round(side * math.sqrt(1 - share)) for side in (height, width))
+            top, left = draws.integers(0, (height - high + 1, width - wide + 1))
+            images, box = images.copy(), (slice(None), slice(top, top + high), slice(left, left + wide))
+            images[box] = images[other][box]
+            share = np.float32(1 - high * wide / (height * width))
+        return images, share * learnt + (1 - share) * learnt[other]
+
+
 class Fed(keras.utils.PyDataset):
     """Batch after batch of an epoch, as plain `fit` and `evaluate` take them."""
 
-    def __init__(self, batches: Batches, *arrays: Any) -> None:
+    def __init__(self, batches: Batches, *arrays: Any, mixing: Mixing | None = None) -> None:
         """`arrays` `[count, ...]`: features, which may lie on the disk, what is learnt of them, perhaps weights."""
         super().__init__()
-        self.batches, self.arrays = batches, arrays
+        self.batches, self.arrays, self.mixing, self.epoch = batches, arrays, mixing, 0
         self.order = batches.of(0)
         if (cut := batches.cut) is not None:  # Keras takes a length for fixed where the first two batches have the same
             self.order.sort(key=lambda chosen: cut[chosen].max())
@@ -83,7 +107,8 @@ class Fed(keras.utils.PyDataset):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Array, ...]:
-        return self.share(self.order[index], self.order[index])
+        batch = self.share(self.order[index], self.order[index])
+        return self.mixing(*batch, 0, self.epoch, index) if self.mixing else batch
 
     def share(self, chosen: Array, batch: Array) -> tuple[Array, ...]:
         """Those examples of a batch whose numbers are `chosen`, as long as the batch is."""
@@ -92,4 +117,4 @@ class Fed(keras.utils.PyDataset):
 
     def start(self, epoch: int) -> None:
         """Lay down the order of an epoch, counted from 0."""
-        self.order = self.batches.of(epoch)
+        self.epoch, self.order = epoch, self.batches.of(epoch)

@@ -7,6 +7,8 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from trainyard.errors import EnvironmentFailed
 from trainyard.params import Training
 
 DRIVER = Path("/proc/driver/nvidia/version")
+NO_JAX = "training.engine is jax, but JAX is not installed (pip install 'jax[cuda13]', or 'jax')"
+NO_GPU_OF_JAX = "training.device is gpu, but JAX sees none (pip install 'jax[cuda13]')"
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +116,39 @@ def _processor() -> str:
     told = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", told.read_text(encoding="utf-8")) if told.exists() else None
     return found[1] if found else platform.processor() or platform.machine()
+
+
+def start_alone(training: Training, seed: int) -> str:
+    """Choose engine and device of a process that needs no TensorFlow beside JAX; gives the engine.
+
+    Raises EnvironmentFailed where JAX or the GPU is asked for and not there.
+    """
+    if training.engine == "tensorflow" or (training.engine == "auto" and not gpu_of_jax_alone(training)):
+        start(training, seed)
+        return "tensorflow"
+    os.environ["KERAS_BACKEND"] = "jax"
+    if training.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    if find_spec("jax") is None:
+        raise EnvironmentFailed(NO_JAX)
+    import jax
+    import keras
+
+    device = jax.devices()[0]
+    if training.device == "gpu" and device.platform == "cpu":
+        raise EnvironmentFailed(NO_GPU_OF_JAX)
+    log.info("engine: jax %s on %s", jax.__version__, device.device_kind)
+    keras.utils.set_random_seed(seed)
+    return "jax"
+
+
+def gpu_of_jax_alone(training: Training) -> bool:
+    """Whether JAX has a GPU that may be used, and TensorFlow has none."""
+    if training.device == "cpu" or not entry_points(group="jax_plugins"):
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
 
 
 @contextmanager

@@ -11,10 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +25,7 @@ import pandas as pd
 from trainyard import arrays, errors, kinds
 from trainyard.errors import EnvironmentFailed, TrainingFailed, TrainyardError
 from trainyard.kinds import Prepared
-from trainyard.params import AnyDataset, AnyModel, Model, Optimizer, Spec, Training
+from trainyard.params import AnyDataset, AnyModel, Mix, Model, Optimizer, Spec, Training
 from trainyard.training import device
 from trainyard.training.features import Pair, scratch
 from trainyard.training.fit import Fit, OnEpoch, fit
@@ -53,6 +52,8 @@ class Lesson(Spec):
     resume: Path | None
     every: float
     how: Training
+    rates: list[float] | None
+    mix: Mix | None
 
 
 def of(training: Training, used: dict[str, str] | None = None) -> Fit:
@@ -65,7 +66,7 @@ def of(training: Training, used: dict[str, str] | None = None) -> Fit:
         engine, reason = training.engine, "params ask for it"
     elif training.distribute != "none":
         engine, reason = "tensorflow", "which shares batches out"
-    elif training.device != "cpu" and _gpu_of_jax_alone():
+    elif device.gpu_of_jax_alone(training):
         engine, reason = "jax", "it has a GPU, and TensorFlow has none"
     else:
         engine, reason = "tensorflow", "with JAX no family trains 1.4 times as fast (benchmarks/RESULTS.md)"
@@ -73,16 +74,8 @@ def of(training: Training, used: dict[str, str] | None = None) -> Fit:
     if engine == "tensorflow":
         return fit
     if find_spec("jax") is None:
-        raise EnvironmentFailed(
-            "training.engine is jax, but JAX is not installed (pip install 'jax[cuda13]', or 'jax')"
-        )
+        raise EnvironmentFailed(device.NO_JAX)
     return partial(elsewhere, training, partial(_taught_by_jax, training, {} if used is None else used))
-
-
-def _gpu_of_jax_alone() -> bool:
-    import tensorflow as tf
-
-    return bool(entry_points(group="jax_plugins")) and not tf.config.list_physical_devices("GPU")
 
 
 def elsewhere(
@@ -100,6 +93,8 @@ def elsewhere(
     epochs: int | None = None,
     first: int = 1,
     resume: Resume | None = None,
+    rates: Sequence[float] | None = None,
+    mix: Mix | None = None,
 ) -> pd.DataFrame:
     """As `fit`, in other processes: the core lies in a folder as numbers, and `taught` has it learn there."""
     lesson = Lesson(
@@ -114,6 +109,8 @@ def elsewhere(
         resume=resume.folder.absolute() if resume else None,
         every=resume.every if resume else 0.0,
         how=how,
+        rates=None if rates is None else list(rates),
+        mix=mix,
     )
     with scratch(resume.folder.absolute() if resume else None) as folder:
         (folder / "lesson.json").write_text(lesson.model_dump_json(), encoding="utf-8")
@@ -200,6 +197,8 @@ def learn(
         epochs=lesson.epochs,
         first=lesson.first,
         resume=resume,
+        rates=lesson.rates,
+        mix=lesson.mix,
     )
     return core, history
 

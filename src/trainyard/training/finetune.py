@@ -1,19 +1,20 @@
 """Fine-tuning: a new head on frozen features that are computed once, then the top of the backbone at a low rate."""
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
 from trainyard import kinds, models
-from trainyard.arrays import Array, Rows, held, in_parts
+from trainyard.arrays import Array, held, in_parts
 from trainyard.kinds import Prepared
 from trainyard.models import mobilenet, pretrained
-from trainyard.params import MobileNet, Optimizer
+from trainyard.params import MobileNet, Optimizer, Schedule
+from trainyard.training.batches import Mixing
 from trainyard.training.features import Pair, pairs, scratch, seen
 from trainyard.training.fit import Fit, OnEpoch, fit
 from trainyard.training.resume import Resume
@@ -53,50 +54,91 @@ def finetune(
     """Train a `mobilenet` core whose backbone has its pretrained weights; it ends with the better of both phases.
 
     First the head learns from frozen features of the images and of `copies` augmented copies, which are computed once.
+    Labels are smoothed and images blended in training alone: validation chooses by what is true.
     Then the top of the backbone thaws; that phase is kept only where its validation loss is less than the first's.
     Gives one history over both phases, as `fit` does; with `resume` it goes on in the phase that was interrupted.
     """
     trunk, top = core.get_layer("trunk"), core.get_layer("top")
     trunk.trainable = False
-    targets = np.concatenate([training[1]] * (spec.copies + 1))
-    log.info(
-        "head: trains on %d frozen features, %d of them of augmented copies",
-        len(targets),
-        len(targets) - len(training[1]),
-    )
+    training = (training[0], _smoothed(training[1], spec.label_smoothing))
+    more = len(training[1]) * spec.copies
+    log.info("head: trains on %d frozen features, %d of them of augmented copies", len(training[1]) + more, more)
     head, thawed_top = (resume.phase("head"), resume.phase("thawed")) if resume else (None, None)
     asked = keras.Model(trunk.inputs, trunk.outputs)
-    asked.compile(jit_compile=False)  # XLA is slow at convolutions on a CPU
+    # XLA is slow at convolutions on a CPU; without it JAX computes layer by layer
+    asked.compile(jit_compile=keras.backend.backend() == "jax")
     augment = core.get_layer("augmentation")
     with scratch(resume.folder if resume else None) as folder:
-        augmented = _frozen_features(asked, augment, training[0], spec.copies, folder / "training.npy")
-        frozen = _frozen_features(asked, augment, validation[0], 0, folder / "validation.npy")
-        history = engine(top, (augmented, targets), (frozen, validation[1]), spec, data, seed, on_epoch, resume=head)
+        mixing = Mixing(spec.mix, seed) if spec.mix else None
+        augmented = _frozen_features(asked, augment, training, spec.copies, folder / "training.npy", mixing)
+        frozen = _frozen_features(asked, augment, validation, 0, folder / "validation.npy")
+        history = engine(top, augmented, frozen, spec, data, seed, on_epoch, resume=head)
     if not (spec.thaw.layers and spec.thaw.epochs):
         return history
 
     trunk.trainable = True
-    thawed = mobilenet.thaw(core, spec.thaw.layers)
-    count, phase = sum(layer.count_params() for layer in thawed), spec.thaw
+    thawed, phase = mobilenet.thaw(core, spec.thaw), spec.thaw
+    count = sum(layer.count_params() for layer in thawed)
     log.info(
-        "thawed: %d layers of the top %d, %d weights, rate %g", len(thawed), phase.layers, count, phase.learning_rate
+        "thawed: %d layers of the top %s, %d weights, rate %g", len(thawed), phase.layers, count, phase.learning_rate
     )
     before = core.get_weights()
-    low = Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": phase.learning_rate})
-    more: dict[str, Any] = {"optimizer": low, "epochs": phase.epochs, "first": len(history) + 1, "resume": thawed_top}
-    second = engine(core, training, validation, spec, data, seed, on_epoch, **more)
+    second = engine(
+        core,
+        training,
+        validation,
+        spec,
+        data,
+        seed,
+        on_epoch,
+        optimizer=_low(spec, math.ceil(len(training[1]) / spec.batch_size)),
+        epochs=phase.epochs,
+        first=len(history) + 1,
+        resume=thawed_top,
+        rates=None if phase.rate_decay == 1 else mobilenet.rates(core, phase.rate_decay),
+        mix=spec.mix,
+    )
     return _better(core, before, history, second)
 
 
-def _frozen_features(asked: keras.Model, augment: keras.Layer, images: Rows, copies: int, path: Path) -> Rows:
-    """Features `[n * (copies + 1), filters]` of the images and then of their augmented copies; at `path` if large."""
+def _smoothed(learnt: Array, share: float) -> Array:
+    """One-hot `[n, classes]`, or 0 or 1 `[n, 1]`, with a share of the certainty given to all classes alike."""
+    return learnt * np.float32(1 - share) + np.float32(share / max(learnt.shape[1], 2))
+
+
+def _low(spec: MobileNet, steps: int) -> Optimizer:
+    """The optimizer of the second phase, of so many steps an epoch."""
+    rate: float | Schedule = spec.thaw.learning_rate
+    if warm := spec.thaw.warm_up:
+        rate = Schedule(  # type: ignore[call-arg]  # Keras' own arguments
+            name="CosineDecay",
+            initial_learning_rate=0.0,
+            warmup_target=rate,
+            warmup_steps=warm * steps,
+            decay_steps=(spec.thaw.epochs - warm) * steps,
+        )
+    return Optimizer(**{**spec.optimizer.model_dump(), "learning_rate": rate})
+
+
+def _frozen_features(
+    asked: keras.Model, augment: keras.Layer, part: Pair, copies: int, path: Path, mixing: Mixing | None = None
+) -> Pair:
+    """Features `[n * (copies + 1), filters]` of images and then of their augmented copies, and what is learnt of each.
+
+    The features lie at `path` if they are large.
+    """
+    learnt: list[Array] = []
 
     def features() -> Iterator[Array]:
         for copy in range(copies + 1):
-            for batch in in_parts(images, 64):
-                yield asked.predict_on_batch(augment(batch, training=True) if copy else batch)
+            for i, (images, true) in enumerate(zip(*(in_parts(rows, 64) for rows in part), strict=True)):
+                if copy and mixing:
+                    images, true = mixing(images, true, 1, copy, i)  # noqa: PLW2901  # blended
+                learnt.append(true)
+                yield asked.predict_on_batch(augment(images, training=True) if copy else images)
 
-    return held(path, len(images) * (copies + 1), features())
+    rows = held(path, len(part[1]) * (copies + 1), features())
+    return rows, np.concatenate(learnt)
 
 
 def _better(core: keras.Model, before: list[Array], first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from trainyard.arrays import resident, row_bytes
 from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
 from trainyard.kinds import Prepared
 from trainyard.models import ctc
-from trainyard.params import Model, Optimizer, Schedule
-from trainyard.training.batches import Batches, Fed
+from trainyard.params import Mix, Model, Optimizer, Schedule
+from trainyard.training.batches import Batches, Fed, Mixing
 from trainyard.training.features import Pair, lengths, pairs, seen, weights
 from trainyard.training.resume import Kept, Resume
 
@@ -98,14 +98,17 @@ def fit(
     epochs: int | None = None,
     first: int = 1,
     resume: Resume | None = None,
+    rates: Sequence[float] | None = None,
+    mix: Mix | None = None,
 ) -> pd.DataFrame:
     """Train `core` on features and what it learns of them; it ends with the weights of the kept epoch.
 
     Gives the history, a row an epoch (index `epoch`, from `first` on): loss, metrics, the same of the validation split
     as `val_...`, learning_rate, and `kept`, 1 in the row of the kept epoch. With `resume` it goes on where a training
-    that was killed had come to. Raises TrainingFailed for a loss that is not finite, BadInput for an optimizer, loss or
-    metric that Keras refuses, EnvironmentFailed where memory does not suffice. In the scope of a strategy of TensorFlow
-    each batch is shared out among its devices.
+    that was killed had come to. `rates` are shares of the learning rate, one for each trainable variable of the core;
+    `mix` blends batches. Raises TrainingFailed for a loss that is not finite, BadInput for an optimizer, loss or metric
+    that Keras refuses, EnvironmentFailed where memory does not suffice. In the scope of a strategy of TensorFlow each
+    batch is shared out among its devices.
     """
     epochs = epochs or spec.epochs
     cut, validation_cut = None, None
@@ -125,12 +128,14 @@ def fit(
     if shared:
         trained, compiled = replicas.Replicated(core, arrays), False
         source, checked = replicas.Shares(batches, *arrays), replicas.Shares(asked, *validation)
+    elif mix:
+        source = Fed(batches, *arrays, mixing=Mixing(mix, seed))
     elif keras.backend.backend() == "tensorflow":
         trained, source = steps.made(core, batches, arrays, epochs)
         compiled = "auto" if trained is core else False
     elif keras.backend.backend() == "jax":
         trained, source = scan.made(core, batches, arrays)
-    compile_core(trained, spec, data, optimizer or spec.optimizer, compiled)
+    compile_core(trained, spec, data, optimizer or spec.optimizer, compiled, rates)
 
     # two of them: what ends a training, and what is the best of it, are two questions
     counting = [keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=spec.best_epoch)]
@@ -207,7 +212,12 @@ def _copy(source: keras.Model, target: keras.Model) -> None:
 
 
 def compile_core(
-    core: keras.Model, spec: Model, data: Prepared, optimizer: Optimizer, compiled: bool | str = "auto"
+    core: keras.Model,
+    spec: Model,
+    data: Prepared,
+    optimizer: Optimizer,
+    compiled: bool | str = "auto",
+    rates: Sequence[float] | None = None,
 ) -> None:
     """Optimizer, loss and metrics by their names in params; raises BadInput where Keras refuses one."""
     metrics = list(dict.fromkeys([*data.objective.training_metrics, *spec.metrics]))
@@ -215,7 +225,7 @@ def compile_core(
         loss = ctc.loss if data.objective.name == "transcription" else spec.loss or data.objective.loss
         one_by_one = keras.backend.backend() == "jax" and not isinstance(core, scan.Scan)
         core.compile(
-            optimizer=keras_optimizer(optimizer),
+            optimizer=keras_optimizer(optimizer, rates),
             loss=loss,
             metrics=metrics,
             jit_compile=compiled,
@@ -230,10 +240,20 @@ def _refused(spec: Model, error: Exception) -> BadInput:
     return BadInput(f"params.yaml: {spec.family} on `{spec.dataset}`: Keras refuses it: {told}")  # type: ignore[attr-defined]
 
 
-def keras_optimizer(spec: Optimizer) -> keras.Optimizer:
-    """The Keras optimizer that a block of params describes."""
+def keras_optimizer(spec: Optimizer, rates: Sequence[float] | None = None) -> keras.Optimizer:
+    """The Keras optimizer that a block of params describes, with a share of its rate for each trainable variable."""
     rate: Any = spec.learning_rate
     if isinstance(rate, Schedule):
         rate = keras.optimizers.schedules.deserialize({"class_name": rate.name, "config": dict(rate.model_extra or {})})
     classes = {name.lower(): made for name, made in vars(keras.optimizers).items() if isinstance(made, type)}
-    return classes[spec.name](learning_rate=rate, **(spec.model_extra or {}))
+    chosen = classes[spec.name] if rates is None else _by_variable(classes[spec.name], rates)
+    return chosen(learning_rate=rate, **(spec.model_extra or {}))
+
+
+def _by_variable(optimizer: type[keras.Optimizer], rates: Sequence[float]) -> type[keras.Optimizer]:
+    class ByVariable(optimizer):  # type: ignore[misc, valid-type]  # one of many, known at run time
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            share = rates[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * share)
+
+    return ByVariable
