@@ -151,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("name", nargs="?", help="a set of the catalogue")
     which.add_argument("--list", action="store_true", help="show the sets with licence, addresses, bytes and hashes")
     fetch.add_argument("--out", default="data/fetched", help="folder for the set's own (%(default)s)")
+    verbs.add_parser("pretrain", help="train a backbone from nothing, on figures").add_argument(
+        "name", help="its name below `pretrain` in params.yaml"
+    )
     tune = verbs.add_parser("tune", help="search better params of a model by its validation loss")
     tune.add_argument("name", help="a model of params.yaml; `tune` there says what is tried")
     tune.add_argument("--trials", type=_count, help="how many (by default as params.yaml says, else 20)")
@@ -181,7 +184,7 @@ def _count(text: str) -> int:
 
 
 def _check(loaded: Params) -> None:
-    if missing := Params.model_fields.keys() - loaded.model_fields_set - {"drift", "tune"}:
+    if missing := Params.model_fields.keys() - loaded.model_fields_set - {"drift", "pretrain", "tune"}:
         told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
         raise BadInput(*(told.format(section) for section in sorted(missing)))
     told = "params.yaml: datasets.{}.path: {}: not found"

@@ -1,0 +1,80 @@
+"""The embedded weights: what they are, and that nothing of the shipped pictograms was seen when they were made."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+from PIL import Image
+
+from trainyard import files
+from trainyard.models import pretrained
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "src/trainyard/models/weights"
+PICTOGRAMS = ROOT / "data/pictograms"
+
+
+@pytest.fixture(scope="module")
+def script():
+    """scripts/make_figures.py"""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        return importlib.import_module("make_figures")
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+
+
+def test_the_weights_are_those_of_their_card_half_precise_and_small():
+    path = FOLDER / pretrained.EMBEDDED
+    assert f"SHA-256 {files.sha256(path)}" in path.with_name("mobilenet-v1-0.25-embedded.md").read_text()
+    assert files.sha256(path) == pretrained.EMBEDDED_SHA256
+    assert path.stat().st_size < 1_000_000
+    found = []
+    with h5py.File(path) as held:
+        held.visititems(lambda _, item: found.append(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    assert {str(dtype) for dtype in found} == {"float16"}
+
+
+def test_no_group_of_the_pictograms_can_be_among_the_figures(script):
+    groups = {int(path.name.partition("-")[0], 16) for path in PICTOGRAMS.glob("*/*.jpg")}
+    assert len(groups) > 100
+    assert [hex(number) for number in groups if not script.within(number, script.BARRED)] == []
+
+
+def test_no_picture_of_the_pictograms_is_among_the_figures(script):
+    """By what its pixels are; drawing takes the font."""
+    if not script.FONT.is_file():
+        pytest.skip(f"the font {script.FONT} is not installed")
+    font = script.open_font(script.FONT)
+    shipped = {script.cut_glyph(font, one).tobytes() for ones in script.GLYPHS.values() for one in ones}
+    drawn = script.glyphs(script.FONT)
+    assert len(drawn) > 900
+    assert not shipped & {script.cut_glyph(font, chr(number)).tobytes() for number in drawn}
+
+
+def test_a_shipped_glyph_among_the_figures_is_refused(script):
+    """By code point, and by picture under another code point."""
+    one, other = Image.new("RGBA", (4, 4), "red"), Image.new("RGBA", (4, 4), "blue")
+    script.refuse_shipped({1: one}, {2: other})
+    with pytest.raises(script.Seen, match=r"U\+2 is a glyph"):
+        script.refuse_shipped({2: one}, {2: other})
+    with pytest.raises(script.Seen, match=r"U\+1 is a glyph"):
+        script.refuse_shipped({1: one}, {2: one.copy()})
+
+
+def test_formulas_draw_the_same_again_and_each_another_picture(script):
+    for draw in (script.fractal, script.contour):
+        first, again, other = (draw(number).tobytes() for number in (3, 3, 4))
+        assert first == again
+        assert first != other
+
+
+def test_embedded_weights_that_were_damaged_are_refused(monkeypatch):
+    from trainyard.errors import EnvironmentFailed
+    from trainyard.params import Backbone
+
+    monkeypatch.setattr(pretrained, "EMBEDDED_SHA256", "0" * 64)
+    with pytest.raises(EnvironmentFailed, match="not the weights that ship; install trainyard again"):
+        pretrained.resolve(Backbone(width=0.25, weights="embedded"))
