@@ -37,10 +37,10 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro pull push changed settled offer accept drift retrain ui bench bench-seeds test test-slow test-all newest check format lock dist release
+.PHONY: help setup repro pull push changed settled offer accept drift retrain ui bench bench-seeds bench-transfer test test-slow test-all newest check format lock dist release
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(ready) ## Install what all the rest needs, in .venv
 
@@ -91,6 +91,10 @@ bench: repro ## Measure how fast steps and whole jobs are, beside Keras, PyTorch
 
 bench-seeds: $(ready) ## Measure what the shipped models are worth over five seeds (about 35 minutes on two cores)
 	python benchmarks/seeds.py
+
+bench-transfer: $(ready) ## Measure what pretrained weights are worth on four tasks (hours; PHOTOS=FOLDER, KERAS_HOME=FOLDER)
+	[ -d data/fetched/fashion_mnist ] || trainyard fetch fashion_mnist
+	python benchmarks/transfer.py $(if $(PHOTOS),--photos '$(PHOTOS)')
 
 test: $(ready) ## Run the fast tests
 	pytest -m "not slow and not fault" --cov

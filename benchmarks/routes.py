@@ -1,0 +1,148 @@
+"""Routes to a backbone without a single photo: which way of pretraining is worth most?
+
+    python scripts/make_figures.py
+    python benchmarks/routes.py --photos FOLDER                                    all routes, some hours on a CPU
+    python benchmarks/routes.py identity-glyphs --engine jax --seconds 100         one of them, for so long
+
+Each route trains a MobileNet v1, width 0.25, from nothing. What it is worth is told by linear probes: a logistic
+regression on its frozen features of the training images, asked the validation images: of pictograms, whose glyphs no
+route has seen, over three splits, and of the clothing photos. The test images take no part in the choice.
+"""
+
+import argparse
+import logging
+import os
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from transfer import TASKS, Run, prepared
+
+from trainyard import files, params
+from trainyard.params import Backbone, Pretrain
+
+SPLITS = {"pictograms": (1, 2, 3), "photos": (1,)}
+FIGURES = "pretrained/figures"
+SCENES = {"size": (0.3, 3.0), "rotate": 0.08, "shift": 0.25, "contrast": (0.5, 1.4), "clutter": 3}
+BLOCKS = [f"conv_pw_{number}_bn" for number in (1, 3, 5, 7, 9, 11, 13)]
+ROUTES = {
+    "identity-glyphs": {"figures": f"{FIGURES}/glyphs"},
+    "identity-formulas": {"figures": f"{FIGURES}/formulas"},
+    "identity": {},
+    "identity-clutter": {"draw": {"size": (0.5, 1.3), "rotate": 0.06, "shift": 0.1, "clutter": 2}},
+    "contrast": {"task": "contrast", "draw": {"size": (0.5, 1.3), "rotate": 0.06, "shift": 0.1, "clutter": 1}},
+    "distillation-last": {"task": "distillation", "draw": SCENES},
+    "distillation": {"task": "distillation", "draw": SCENES, "match": BLOCKS},
+    "distillation-glyphs": {
+        "figures": f"{FIGURES}/glyphs",
+        "task": "distillation",
+        "draw": SCENES,
+        "match": BLOCKS,
+    },
+}
+
+
+def main() -> None:
+    """Pretrain along each route, and probe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("routes", nargs="*", help=f"{', '.join(ROUTES)}, or a file of weights; all by default")
+    parser.add_argument("--photos", type=Path, help="the clothing photos")
+    parser.add_argument("--engine", choices=["tensorflow", "jax"], default="tensorflow")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--seconds", type=float, help="as many steps as fit into them, in place of --steps")
+    parser.add_argument("--out", type=Path, default=Path("pretrained/routes"), help="%(default)s")
+    asked = parser.parse_args()
+    os.environ["KERAS_BACKEND"] = asked.engine
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("trainyard").setLevel(logging.INFO)
+    for route in asked.routes or ROUTES:
+        row = {"route": route, **(pretrained_along(route, asked) if route in ROUTES else {"weights": route})}
+        row |= probed(Path(row["weights"]), asked.photos) if row["weights"] != "none" else {}
+        asked.out.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame([row]).to_csv(asked.out / f"{Path(route).name}.csv", index=False)
+        print(*row.values(), flush=True)
+
+
+def recipe(route: str, steps: int) -> Pretrain:
+    """A route as a block of params.yaml."""
+    base = {"figures": FIGURES, "side": 128, "batch_size": 256, "learning_rate": 0.006, "steps": steps}
+    return Pretrain(**{**base, **ROUTES[route]})
+
+
+def pretrained_along(route: str, asked: argparse.Namespace) -> dict:
+    """Train; gives the file of weights, steps, minutes and the loss of the last part."""
+    import keras
+
+    from trainyard.models import pretrained
+    from trainyard.training import pretrain
+
+    steps = asked.steps
+    _, shown = pretrain.figures(Path(recipe(route, steps).figures))
+    if asked.seconds:
+        steps = round(asked.seconds / seconds_a_step(route, shown))
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    began = time.monotonic()
+    spec = recipe(route, steps)
+    network, history = pretrain.train(spec, shown, 1)
+    minutes = (time.monotonic() - began) / 60
+    with files.replacing_folder(asked.out / route) as folder:
+        pretrained.save(pretrain.halved(network, spec), pretrained.Source(route, ""), spec.backbone, folder)
+        files.write_csv(folder / "history.csv", history)
+    weights = asked.out / route / pretrained.WEIGHTS
+    told = {"steps": steps, "batch": spec.batch_size, "minutes": round(minutes, 2)}
+    return {"weights": weights.as_posix(), **told, "loss": round(history["loss"].iloc[-1], 4)}
+
+
+def seconds_a_step(route: str, shown: np.ndarray) -> float:
+    """How long a step takes here once all is compiled."""
+    from trainyard.training import pretrain
+
+    _, history = pretrain.train(recipe(route, 8 * pretrain.TOGETHER), shown, 1)
+    return float(np.median(history["seconds"].diff().dropna()) / np.median(np.diff(history.index)))
+
+
+def probed(weights: Path, photos: Path | None) -> dict:
+    """Accuracy of linear probes on the validation images."""
+    folders = {"pictograms": Path("data/pictograms")} | ({"photos": photos} if photos else {})
+    named = "imagenet" if weights.name == "imagenet" else weights.as_posix()
+    spec = Backbone(width=0.25, weights=named, sha256=files.sha256(weights) if weights.is_file() else None)
+    found = {}
+    for task, folder in folders.items():
+        accuracies = []
+        for seed in SPLITS[task]:
+            with TemporaryDirectory() as scratch:
+                accuracies.append(probe(spec, prepared(Run(task, "", "", 0, seed), folder, Path(scratch)), task))
+        found[task] = round(float(np.mean(accuracies)), 4)
+    return found
+
+
+def probe(spec: Backbone, data: object, task: str) -> float:
+    """Accuracy of one."""
+    import keras
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from trainyard.models import mobilenet, pretrained
+
+    network, _ = pretrained.resolve(spec)
+    side = TASKS[task]["resolution"]
+    inputs = keras.Input(data.facts["shape"])
+    resized = keras.layers.Resizing(side, side, antialias=True)(keras.layers.Rescaling(1 / 127.5, -1.0)(inputs))
+    sized = mobilenet.network(params.Backbone(width=0.25), (side, side, 3))
+    sized.set_weights(network.get_weights())
+    trunk = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(sized(resized)))
+    features = [
+        trunk.predict(part.raw["image"][:].astype(np.float32), batch_size=256, verbose=0)
+        for part in (data.train, data.validation)
+    ]
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    linear.fit(features[0], data.train.target)
+    return float(linear.score(features[1], data.validation.target))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""What pretrained weights are worth: four tasks, each from scratch, on the embedded backbone and on ImageNet weights.
+
+    trainyard fetch fashion_mnist
+    KERAS_HOME=FOLDER python benchmarks/transfer.py --photos FOLDER      all of it, and the pages about it
+    python benchmarks/transfer.py --tasks digits --starts embedded       a part of it
+    python benchmarks/transfer.py --engine jax --jobs 8                  by JAX, some trainings side by side
+
+Each seed draws the labelled images, of which validation gets a fifth, and the initial weights; the test images are
+asked once. The same MobileNet v1, width 0.25, from scratch is trained as a whole, batch normalisation too. Figures are
+kept in transfer.csv as they come, and what is there is not measured again: delete the file to begin anew. PHOTOS is the
+clothing dataset (CC0) with folders train, validation and test; without it that task is left out.
+"""
+
+import argparse
+import logging
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from trainyard import files, kinds, params
+from trainyard.params import CNN, Images, MobileNet, Split
+
+HERE = Path(__file__).parent
+FIGURES, PAGE, PLOT = HERE / "transfer.csv", HERE / "TRANSFER.md", HERE.parent / "docs" / "transfer.png"
+STARTS = ("scratch", "embedded", "imagenet")
+POOL, TESTED = 300, 200
+"""Of Fashion-MNIST: images of each class that labelled ones are drawn from, and that are asked in the end."""
+CURVE = (5, 10, 20, 50, 100, 200)
+"""Labelled images of each class of Fashion-MNIST."""
+CURVE_SEEDS = 3
+PLAIN = "as it is"
+
+PHOTO = {"flip": "horizontal", "rotate": 0.03, "shift": 0.1, "zoom": 0.15, "contrast": 0.2, "brightness": 0.1}
+TASKS: dict[str, dict] = {
+    "pictograms": {
+        "augment": {"flip": "horizontal", "rotate": 0.05, "shift": 0.1, "zoom": 0.1},
+        "resolution": 128,
+        "batch": 32,
+        "seeds": 5,
+    },
+    "photos": {"augment": PHOTO, "resolution": 160, "batch": 30, "seeds": 3},
+    "fashion": {
+        "augment": {"flip": "horizontal", "shift": 0.1, "zoom": 0.1},
+        "resolution": 96,
+        "batch": 40,
+        "seeds": 5,
+        "labelled": 20,
+    },
+    "digits": {
+        "augment": {"rotate": 0.03, "shift": 0.1, "zoom": 0.1},
+        "resolution": 64,
+        "batch": 20,
+        "seeds": 5,
+        "labelled": 10,
+    },
+}
+"""What differs between the tasks."""
+SCRATCH, THAW = (40, 1000), (16, 240)
+"""Epochs and steps, whichever is more: of the network from scratch, and of the second phase."""
+INGREDIENTS: dict[str, dict] = {
+    "no augmented copies": {"copies": 0},
+    "no augmentation": {"copies": 0, "augment": {}},
+    "head alone": {"thaw": {"layers": 0}},
+    "no head first": {"epochs": 1},
+    "top 12 layers": {"thaw.layers": 12},
+    "batch normalisation trained": {"thaw.batch_normalization": "trained"},
+    "one rate for all layers": {"thaw.rate_decay": 1.0},
+    "no warm-up": {"thaw.warm_up": 0},
+    "label smoothing 0.1": {"label_smoothing": 0.1},
+    "mixup 0.2": {"mix": {"kind": "mixup", "alpha": 0.2}},
+    "cutmix 1.0": {"mix": {"kind": "cutmix", "alpha": 1.0}},
+    "twice as long": {"thaw.epochs": 32},
+    "twice the rate": {"thaw.learning_rate": 0.001},
+    "last epoch": {"best_epoch": False},
+}
+"""Changes of the block, one at a time."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    task: str
+    start: str
+    """scratch, embedded, imagenet, or a file of weights; cnn: the shipped small network."""
+    variant: str
+    labelled: int
+    """Images of each class; 0: all."""
+    seed: int
+
+
+def main() -> None:
+    """Train what is not measured yet, then write the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", default=["tasks", "curve", "ingredients"])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--starts", nargs="+", default=[*STARTS, "cnn"])
+    parser.add_argument("--seeds", type=int, help="how many, from 1 on (by default 5, of the photos 3)")
+    parser.add_argument("--fashion", type=Path, default=Path("data/fetched/fashion_mnist"), help="%(default)s")
+    parser.add_argument("--photos", type=Path, help="the clothing photos")
+    parser.add_argument("--engine", choices=["tensorflow", "jax"], default="tensorflow")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--figures", type=Path, default=FIGURES, help="%(default)s")
+    parser.add_argument("--page", action="store_true", help="only write the pages about the figures that are there")
+    asked = parser.parse_args()
+    if not asked.page:
+        measure(asked)
+    if asked.figures == FIGURES:
+        write_page(pd.read_csv(FIGURES))
+
+
+def measure(asked: argparse.Namespace) -> None:
+    """Train what is asked for, and keep each figure as it comes."""
+    folders = {"pictograms": Path("data/pictograms"), "digits": Path("data/digits")}
+    folders |= {"fashion": asked.fashion} | ({"photos": asked.photos} if asked.photos else {})
+    if left_out := [task for task in asked.tasks if not folders.get(task, Path()).is_dir() or task not in folders]:
+        print(f"left out, as their images are not there: {', '.join(left_out)}")
+    done = set()
+    if asked.figures.exists():
+        done = {Run(*row) for row in pd.read_csv(asked.figures)[list(Run.__annotations__)].itertuples(index=False)}
+    runs = [run for run in wanted(asked) if run not in done and run.task not in left_out]
+    os.environ["KERAS_BACKEND"] = asked.engine
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(asked.jobs, spawned) as pool:
+        started = {pool.submit(once, run, folders[run.task]): run for run in runs}
+        for ended in as_completed(started):
+            try:
+                row = ended.result()
+            except Exception as error:  # noqa: BLE001  # one that fails must not cost the hours of the others
+                print(f"{started[ended]}: {type(error).__name__}: {error}", flush=True)
+                continue
+            pd.DataFrame([row]).to_csv(asked.figures, mode="a", header=not asked.figures.exists(), index=False)
+            print(*row.values(), flush=True)
+
+
+def wanted(asked: argparse.Namespace) -> Iterator[Run]:
+    """All trainings that are asked for, the plain ones first."""
+    for task in asked.tasks:
+        knobs, seeds = TASKS[task], range(1, (asked.seeds or TASKS[task]["seeds"]) + 1)
+        labelled = knobs.get("labelled", 0)
+        starts = [start for start in asked.starts if start != "cnn" or task == "pictograms"]
+        if "tasks" in asked.parts:
+            yield from (Run(task, start, PLAIN, labelled, seed) for seed in seeds for start in starts)
+        if "curve" in asked.parts and task == "fashion":
+            sizes = [size for size in CURVE if size != labelled]
+            few = [seed for seed in seeds if seed <= CURVE_SEEDS]
+            yield from (Run(task, start, PLAIN, n, seed) for seed in few for n in sizes for start in starts)
+        if "ingredients" in asked.parts and task in ("pictograms", "photos"):
+            pretrained = [start for start in starts if start not in ("scratch", "cnn")]
+            yield from (
+                Run(task, start, name, 0, seed) for name in INGREDIENTS for seed in seeds for start in pretrained
+            )
+
+
+def block(run: Run, count: int) -> MobileNet | CNN:
+    """What is trained on so many images, as a block of params.yaml."""
+    knobs = TASKS[run.task]
+    if run.start == "cnn":
+        return params.load().train["cnn-pictograms"]
+    weights = {"scratch": "none"}.get(run.start, run.start)
+    sha256 = files.sha256(Path(weights)) if Path(weights).is_file() else None
+    backbone = {"width": 0.25, "resolution": knobs["resolution"], "weights": weights, "sha256": sha256}
+    base = {"family": "mobilenet", "dataset": run.task, "backbone": backbone, "augment": knobs["augment"]}
+    base |= {"batch_size": knobs["batch"], "dropout": 0.3}
+    least, steps = SCRATCH if run.start == "scratch" else THAW
+    epochs = max(least, math.ceil(steps / math.ceil(count / knobs["batch"])))
+    if run.start == "scratch":
+        thaw = {"layers": "all", "batch_normalization": "trained", "epochs": epochs, "learning_rate": 0.003}
+        return MobileNet(**base, epochs=1, copies=0, thaw={**thaw, "warm_up": 3})
+    thaw = {"layers": "all", "epochs": epochs, "learning_rate": 0.0005, "rate_decay": 0.9, "warm_up": 2}
+    spec = MobileNet(**base, epochs=20, copies=4, thaw=thaw)
+    return MobileNet(**params.with_knobs(spec, INGREDIENTS.get(run.variant, {})))
+
+
+@cache
+def source(task: str, folder: Path) -> tuple[Images, pd.DataFrame]:
+    """The dataset of a task and its manifest."""
+    given = Split(given="folder") if task in ("fashion", "photos") else Split()
+    knobs = {"kind": "images", "path": str(folder), "objective": "multiclass", "split": given}
+    own = {
+        "pictograms": {"group": r"^(.+)-\d+\.jpg$"},
+        "photos": {"size": (160, 160)},
+        "fashion": {"channels": 1},
+        "digits": {"channels": 1},
+    }
+    dataset = Images(**knobs, **own[task])
+    return dataset, kinds.of(dataset).manifest(dataset)
+
+
+def prepared(run: Run, folder: Path, scratch: Path) -> kinds.Prepared:
+    """The images of a run: as many labelled ones as it may have, a fifth of them for validation."""
+    dataset, manifest = source(run.task, folder)
+    random = np.random.default_rng(run.seed)
+    if run.task == "fashion":
+        parts = manifest["split"].copy()
+        place = manifest.groupby(["split", "label"]).cumcount()
+        parts[((parts == "train") & (place >= POOL)) | ((parts == "test") & (place >= TESTED))] = ""
+    else:
+        parts = kinds.of(dataset).split(dataset, manifest, run.seed)
+    if run.labelled:
+        for names in manifest[parts.isin(["train", "validation"])].groupby("label").groups.values():
+            drawn = random.permutation(len(names))[: run.labelled]
+            parts[names] = ""
+            parts[names[drawn]] = "train"
+            parts[names[drawn[: max(1, run.labelled // 5)]]] = "validation"
+    chosen = parts != ""
+    with files.replacing_folder(scratch / run.task) as build:
+        kinds.write_prepared(dataset, manifest[chosen], parts[chosen], build)
+    return kinds.open_prepared(run.task, dataset, scratch)
+
+
+def once(run: Run, folder: Path) -> dict:
+    """Train, and ask the test images."""
+    logging.getLogger("trainyard").setLevel(logging.WARNING)
+    engine = os.environ["KERAS_BACKEND"]
+    if engine == "tensorflow":
+        from trainyard.training import device
+
+        device.start(params.Training(determinism="fast"), run.seed)
+    import keras
+
+    from trainyard.models import pretrained
+    from trainyard.training import finetune, fit
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(run.seed)
+    began, ends = time.monotonic(), []
+    with TemporaryDirectory() as scratch:
+        data = prepared(run, folder, Path(scratch))
+        spec, ready = block(run, len(data.train)), time.monotonic()
+        arguments = (spec, data, run.seed)
+        if isinstance(spec, MobileNet):
+            network, origin = pretrained.resolve(spec.backbone)
+            pretrained.save(network, origin, spec.backbone, Path(scratch))
+            model, history = finetune.train(*arguments, Path(scratch), lambda *_: ends.append(time.monotonic()))
+        else:
+            model, history = fit.train(*arguments, lambda *_: ends.append(time.monotonic()))
+        images = data.test.raw["image"][:]
+        answer = model.predict({"image": images}, batch_size=min(len(images), 500), verbose=0)
+        accuracy = float(np.mean(answer.argmax(axis=1) == data.test.target))
+    kept = history.index[history["kept"] == 1][0]
+    first = ends[min(spec.epochs, len(ends)) - 1]
+    seconds = {"prepare_s": ready - began, "first_phase_s": first - ready, "second_phase_s": ends[-1] - first}
+    counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    chosen = {"accuracy": accuracy, "val_loss": history["val_loss"][kept], "kept": kept, "epochs": len(history)}
+    rounded = {name: round(value, 1) for name, value in seconds.items()}
+    return asdict(run) | {"engine": engine} | counts | chosen | rounded
+
+
+def write_page(found: pd.DataFrame) -> None:
+    """The tables and the plot about the figures."""
+    plain = found[found["variant"] == PLAIN]
+    shipped = plain[[row.labelled == TASKS[row.task].get("labelled", 0) for row in plain.itertuples()]]
+    text = "# What pretrained weights are worth\n\nMade by `make bench-transfer`; all figures: "
+    text += f"`{FIGURES.name}`. Accuracy on the test images, mean over the seeds with 95% t intervals.\n\n"
+    text += table(shipped, "task") + "\n\n## Gain over scratch, paired by seed\n\n" + gains(shipped)
+    text += "\n\n## By the number of labelled images of each class: Fashion-MNIST\n\n"
+    text += table(plain[plain["task"] == "fashion"], "labelled") + "\n\n## Seconds of a training\n\n"
+    phases = ["first_phase_s", "second_phase_s"]
+    text += shipped.groupby(["task", "start", "engine"])[phases].mean().round(0).pipe(markdown)
+    varied = found[found["variant"] != PLAIN]
+    for task in varied["task"].unique():
+        text += (
+            f"\n\n## What each ingredient is worth: {task}\n\nDifference from the block as it is, paired by seed.\n\n"
+        )
+        text += ingredients(found[(found["task"] == task) & (found["labelled"] == TASKS[task].get("labelled", 0))])
+    files.write_text(PAGE, text + "\n")
+    draw(plain[plain["task"] == "fashion"])
+
+
+def table(found: pd.DataFrame, row: str) -> str:
+    """Accuracy of each start, by task or number of images."""
+    cells = found.groupby([row, "start"])["accuracy"].apply(interval).unstack()
+    return markdown(cells[[start for start in (*STARTS, "cnn") if start in cells]])
+
+
+def gains(found: pd.DataFrame) -> str:
+    """Accuracy above that of scratch."""
+    wide = found.pivot_table(index=["task", "seed"], columns="start", values="accuracy")
+    above = wide.drop(columns="scratch").sub(wide["scratch"], axis=0)
+    cells = above.groupby("task").agg(lambda values: interval(values.dropna()) if values.notna().any() else "")
+    return markdown(cells)
+
+
+def ingredients(found: pd.DataFrame) -> str:
+    """What accuracy gains or loses by each change."""
+    wide = found.pivot_table(index=["variant", "seed"], columns="start", values="accuracy")
+    wide = wide[[start for start in ("embedded", "imagenet") if start in wide]]
+    cells = {PLAIN: wide.loc[PLAIN].agg(interval)}
+    for variant in INGREDIENTS:
+        if variant in wide.index:
+            cells[variant] = (wide.loc[variant] - wide.loc[PLAIN]).agg(lambda values: interval(values.dropna()))
+    return markdown(pd.DataFrame(cells).T.rename_axis("change"))
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table with its index."""
+    rows = frame.reset_index().fillna("").astype(str)
+    return "\n".join(
+        f"| {' | '.join(row)} |" for row in [[*rows], ["---"] * len(rows.columns), *rows.to_numpy().tolist()]
+    )
+
+
+def interval(values: pd.Series) -> str:
+    """Mean and the ends of its 95% t interval over the seeds."""
+    mean = np.mean(values)
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
+
+
+def draw(found: pd.DataFrame) -> None:
+    """Accuracy against the number of labelled images, a line a start."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for start in STARTS:
+        accuracy = found[found["start"] == start].groupby("labelled")["accuracy"]
+        mean, half = accuracy.mean(), accuracy.sem() * stats.t.ppf(0.975, accuracy.size() - 1)
+        axes.errorbar(mean.index, mean, half, marker="o", capsize=3, label=start)
+    axes.set(xscale="log", xlabel="labelled images of each class, a fifth for validation", ylabel="test accuracy")
+    axes.set_xticks(CURVE, [str(size) for size in CURVE])
+    axes.set_title("Fashion-MNIST, MobileNet v1, width 0.25")
+    axes.legend()
+    figure.savefig(PLOT, dpi=120, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
