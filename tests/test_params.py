@@ -346,6 +346,11 @@ CHANGES = [
         "finetune:\n  m",
         ["finetune.m: `train` has a model of that name already", "", "evaluate.f: there"],
     ),
+    (
+        "finetune:\n  f: {family: mobilenet",
+        "training: {distribute: mirrored}\nfinetune:\n  f: {family: mobilenet, mix: {kind: mixup}",
+        ["finetune.f.mix: `training.distribute: mirrored` blends no images"],
+    ),
     # a fault does not hide that of a neighbour whose name begins alike
     (
         "\n  c: {dataset: i}",

@@ -105,7 +105,7 @@ def _run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915  # a list of verbs
     parser = argparse.ArgumentParser(prog="trainyard", description="From data to a proven model, one stage at a time.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of a refusal")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")

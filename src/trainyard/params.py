@@ -1046,6 +1046,9 @@ class Params(Spec):
             yield f"finetune.{name}: `train` has a model of that name already"
         for name, model in self.models.items():
             yield from self._misfits(f"{'train' if name in self.train else 'finetune'}.{name}", name, model)
+        for name, finetuned in self.finetune.items():
+            if finetuned.mix and self.training.distribute != "none":
+                yield f"finetune.{name}.mix: `training.distribute: {self.training.distribute}` blends no images"
         for name in self.evaluate.keys() - self.models.keys():
             yield f"evaluate.{name}: there is no model `{name}` in train or finetune; {nearest(name, self.models)}"
 
@@ -1088,8 +1091,6 @@ class Params(Spec):
             yield f"{where}.{knob}: of speech alone (`{model.dataset}` is of kind {dataset.kind})"
         elif model.loss is not None and model.loss not in (fit := LOSSES[dataset.objective]):
             yield f"{where}.loss: `{model.loss}` does not fit objective {dataset.objective}; {nearest(model.loss, fit)}"
-        if isinstance(model, MobileNet) and model.mix and self.training.distribute != "none":
-            yield f"{where}.mix: `training.distribute: {self.training.distribute}` shares batches out unblended"
         if name not in self.evaluate:
             yield f"evaluate.{name}: missing; {where} needs its twin there, `{name}: {{dataset: {model.dataset}}}`"
         elif (other := self.evaluate[name].dataset) != model.dataset:

@@ -108,7 +108,7 @@ class Fed(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Array, ...]:
         batch = self.share(self.order[index], self.order[index])
-        return self.mixing(*batch, 0, self.epoch, index) if self.mixing else batch
+        return self.mixing(batch[0], batch[1], 0, self.epoch, index) if self.mixing else batch
 
     def share(self, chosen: Array, batch: Array) -> tuple[Array, ...]:
         """Those examples of a batch whose numbers are `chosen`, as long as the batch is."""

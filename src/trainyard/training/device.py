@@ -17,7 +17,7 @@ from trainyard.params import Training
 
 DRIVER = Path("/proc/driver/nvidia/version")
 NO_JAX = "training.engine is jax, but JAX is not installed (pip install 'jax[cuda13]', or 'jax')"
-NO_GPU_OF_JAX = "training.device is gpu, but JAX sees none (pip install 'jax[cuda13]')"
+NO_GPU_OF_JAX = "training.device is gpu, but JAX sees none"
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -229,7 +230,7 @@ def _placed() -> None:
     if not entry_points(group="jax_plugins"):
         raise EnvironmentFailed("training.device is gpu, but JAX is installed without CUDA (pip install 'jax[cuda13]')")
     if jax.devices()[0].platform == "cpu":
-        raise EnvironmentFailed("training.device is gpu, but JAX sees none")
+        raise EnvironmentFailed(device.NO_GPU_OF_JAX)
     for on in jax.numpy.ones((2, 2)).dot(jax.numpy.ones((2, 2))).devices():
         if on.platform == "cpu":
             raise EnvironmentFailed(f"training.device is gpu, but JAX computes on {on} (JAX_DEFAULT_DEVICE?)")

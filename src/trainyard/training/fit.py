@@ -137,12 +137,7 @@ def fit(
         trained, source = scan.made(core, batches, arrays)
     compile_core(trained, spec, data, optimizer or spec.optimizer, compiled, rates)
 
-    # two of them: what ends a training, and what is the best of it, are two questions
-    counting = [keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=spec.best_epoch)]
-    if spec.early_stopping:
-        counting.append(keras.callbacks.EarlyStopping("val_loss", **spec.early_stopping.model_dump()))
-    if spec.plateau:
-        counting.append(keras.callbacks.ReduceLROnPlateau("val_loss", **spec.plateau.model_dump()))
+    counting = _counting(spec, epochs)
     rows: list[dict[str, float]] = []
     kept = Kept(resume, counting, rows) if resume else None
     told = len(rows)
@@ -175,6 +170,16 @@ def fit(
         "kept epoch %d of %d, %s", chosen, history.index[-1], "least validation loss" if spec.best_epoch else "the last"
     )
     return history
+
+
+def _counting(spec: Model, epochs: int) -> list[Any]:
+    # the first finds the best epoch, the second ends a training: those are two questions
+    counting = [keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=spec.best_epoch)]
+    if spec.early_stopping:
+        counting.append(keras.callbacks.EarlyStopping("val_loss", **spec.early_stopping.model_dump()))
+    if spec.plateau:
+        counting.append(keras.callbacks.ReduceLROnPlateau("val_loss", **spec.plateau.model_dump()))
+    return counting
 
 
 def train(
