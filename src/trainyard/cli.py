@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from trainyard import guard, params
+from trainyard import guard, job, params
 from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
 from trainyard.params import Params
 
@@ -228,6 +228,7 @@ def _repro(stages: Sequence[str], jobs: int, loaded: Params) -> None:
         line = import_module("trainyard.line")
         if code := line.side_by_side(jobs) if jobs > 1 else line.repro(stages):
             sys.exit(code)
+        line.refuse_uncached()
 
 
 def _doctor(loaded: Params) -> None:
@@ -250,9 +251,7 @@ def _retrain(asked: argparse.Namespace, loaded: Params) -> None:
     else:
         stages = line.changed()
         sys.stdout.write("".join(f"{stage}\n" for stage in stages))
-        if output := os.environ.get("GITHUB_OUTPUT"):  # where a job on GitHub tells what it has found
-            with Path(output).open("a", encoding="utf-8") as told:
-                told.write(f"changed={'true' if stages else 'false'}\n")
+        job.output("changed", value=bool(stages))
 
 
 def _schema(*, check: bool) -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -37,11 +38,11 @@ _told, _late, _in_epochs = threading.Event(), threading.Event(), threading.Event
 
 
 @contextmanager
-def in_order() -> Iterator[None]:
+def in_order(words: bytes = TOLD_IN_WORDS) -> Iterator[None]:
     """Let SIGTERM end the command as `SystemExit`, with exit code 143: files stay whole, and a run ends as KILLED."""
     said, heard = socket.socketpair()
     said.setblocking(False)
-    before = signal.signal(signal.SIGTERM, _end)
+    before = signal.signal(signal.SIGTERM, partial(_end, words))
     signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(heard,), name="guard", daemon=True).start()
     try:
@@ -114,11 +115,11 @@ def at_work() -> list[str]:
     return held
 
 
-def _end(*_: object) -> None:
+def _end(words: bytes, *_: object) -> None:
     if not _told.is_set():
         _told.set()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second signal must not break off what the first one ends
-        os.write(2, TOLD_IN_WORDS)  # not through a stream, which may be in the middle of a line
+        os.write(2, words)  # not through a stream, which may be in the middle of a line
         if not _in_epochs.is_set():
             end()
     elif _late.is_set() and _in_epochs.is_set():

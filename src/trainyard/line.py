@@ -39,6 +39,16 @@ def repro(stages: Sequence[str]) -> int:
     return int(main(["repro", *stages]))
 
 
+def refuse_uncached() -> None:
+    """Raises EnvironmentFailed where the cache lacks an output that is there: `dvc repro` only tells of a full disk."""
+    with _opened() as repo:
+        outputs = [out for out in repo.index.outs if out.use_cache and out.hash_info and out.exists]
+        if lacking := [str(out) for out in outputs if out.changed_cache()]:
+            raise EnvironmentFailed(
+                *(f"{name}: not in DVC's cache (is its disk full? then `dvc commit`)" for name in lacking)
+            )
+
+
 def side_by_side(jobs: int) -> int:
     """Run what has to run, `jobs` stages at a time, each by a `dvc repro` of its own once those before it are done.
 

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from trainyard import files, reporting, tracking
+from trainyard import files, job, reporting, tracking
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
 from trainyard.params import Params
 from trainyard.quality.objectives import OBJECTIVES
@@ -105,9 +105,7 @@ def offer(params: Params) -> None:
         return
     changes = [found for name in params.models if (found := _change(name))]
     title, body = _title(changes), _body(changes)
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as page:
-            page.write(body)
+    job.summary(body)
     for change in changes:
         _tell_refusal(change)
     asked = _run(

@@ -99,7 +99,9 @@ def test_a_stage_whose_parent_was_gone_before_it_began(yard):
     what="SIGTERM and SIGINT again while that state is written",
     then="the first one comes to its end: the state is whole",
 )
-def test_sigterm_in_a_training(yard):
+@pytest.mark.parametrize("engine", ["tensorflow", "jax"])
+def test_sigterm_in_a_training(yard, engine):
+    yard.replace("params.yaml", "device: cpu", f"device: cpu, engine: {engine}")
     started, stage = training(yard, "trainyard train m")
     assert stage == started.pid
     began = time.monotonic()

@@ -192,12 +192,13 @@ def test_a_full_disk_costs_no_training(undisturbed, yard):
 @pytest.mark.fault(
     number=13,
     what="the disk of DVC's cache is full",
-    then="DVC says so and ends with 0 all the same; the model is whole in its folder, and dvc.lock is true of it",
+    then="exit 5, where DVC ends with 0; the model is whole in its folder, and dvc.lock is true of it",
 )
 def test_a_full_disk_of_the_cache(undisturbed, yard):
     yard.replace("params.yaml", "layers: [8]", "layers: [300, 300]")
-    mounted(yard, ".dvc/cache", "size=700k", "dvc repro train@m", 0)
+    mounted(yard, ".dvc/cache", "size=700k", "trainyard repro train@m", 5)
     assert "No space left on device" in yard.told
+    assert yard.refusal().startswith("error: models/m: not in DVC's cache (is its disk full?")
     assert (yard.folder / "models/m/model.keras").stat().st_size > 300 * 300 * 4
     yard.holds()
     yard.replace("params.yaml", "layers: [300, 300]", "layers: [8]")

@@ -7,7 +7,6 @@ Exit: 0 it is, 1 it has drifted, 2 bad params, or data that cannot be read, 5 ML
 """
 
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from trainyard import files, kinds, reporting, tracking
+from trainyard import files, job, kinds, reporting, tracking
 from trainyard.arrays import Array, in_parts
 from trainyard.errors import BadInput
 from trainyard.params import AnyDataset, Images, Params, Series
@@ -105,11 +104,8 @@ def _write(folder: Path, about: Mapping[str, Any], found: Drift) -> None:
         files.write_text(draft / "page.html", reporting.render("drift.html", about=about, drift=found))
     lines = list(_lines(found))
     sys.stdout.write("".join(f"{line}\n" for line in [*lines, f"{folder.as_posix()}/page.html shows all"]))
-    told = {"GITHUB_OUTPUT": f"drift={str(bool(found.moved)).lower()}\n", "GITHUB_STEP_SUMMARY": page}
-    for variable, text in told.items():
-        if file := os.environ.get(variable):
-            with Path(file).open("a", encoding="utf-8") as opened:
-                opened.write(text)
+    job.output("drift", value=bool(found.moved))
+    job.summary(page)
 
 
 def _lines(found: Drift) -> Iterator[str]:

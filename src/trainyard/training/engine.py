@@ -7,7 +7,6 @@ TensorFlow: nothing else looks words up. So a core goes over to JAX as numbers, 
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from trainyard import arrays, errors, kinds
+from trainyard import arrays, errors, guard, kinds
 from trainyard.errors import EnvironmentFailed, TrainingFailed, TrainyardError
 from trainyard.kinds import Prepared
 from trainyard.params import AnyDataset, AnyModel, Mix, Model, Optimizer, Spec, Training
@@ -141,6 +140,10 @@ def _taught_by_jax(how: Training, used: dict[str, str], folder: Path, on_epoch: 
     with subprocess.Popen(command, env=_environment(how), text=True, **pipes) as other:  # noqa: S603  # our own arguments
         try:
             return heard(map(json.loads, cast("Iterator[str]", other.stdout)), on_epoch, used)
+        except SystemExit:  # told to end: so is the other, which keeps its state first
+            other.terminate()
+            other.wait()
+            raise
         finally:
             other.kill()
 
@@ -149,7 +152,7 @@ def heard(messages: Iterable[Mapping[str, Any]], on_epoch: OnEpoch, used: dict[s
     """What another process tells; gives the history, None where it never comes. Raises what was refused there."""
     for told in messages:
         if "refused" in told:
-            raise getattr(errors, told["refused"])(told["why"])
+            raise getattr(errors, told["refused"])(*told["why"].splitlines())
         if "history" in told:
             return pd.DataFrame(told["history"]).set_index("epoch")
         if "used" in told:
@@ -250,14 +253,13 @@ def _main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("trainyard").setLevel(logging.INFO)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a CI job that is cancelled tells both: the one that asks ends this
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # a progress bar is for people
 
     def tell(**what: Any) -> None:
         told.write(json.dumps(what) + "\n")
 
-    with refusals(tell):
+    with guard.in_order(b""), refusals(tell):  # the one that asks says it
         _learn_by_jax(Path(sys.argv[1]), tell)
 
 

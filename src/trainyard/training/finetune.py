@@ -110,7 +110,7 @@ def _low(spec: MobileNet, steps: int) -> Optimizer:
     """The optimizer of the second phase, of so many steps an epoch."""
     rate: float | Schedule = spec.thaw.learning_rate
     if warm := spec.thaw.warm_up:
-        rate = Schedule(  # type: ignore[call-arg]  # Keras' own arguments
+        rate = Schedule(  # Keras' own arguments
             name="CosineDecay",
             initial_learning_rate=0.0,
             warmup_target=rate,

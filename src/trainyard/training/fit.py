@@ -256,7 +256,7 @@ def keras_optimizer(spec: Optimizer, rates: Sequence[float] | None = None) -> ke
 
 
 def _by_variable(optimizer: type[keras.Optimizer], rates: Sequence[float]) -> type[keras.Optimizer]:
-    class ByVariable(optimizer):  # type: ignore[misc, valid-type]  # one of many, known at run time
+    class ByVariable(optimizer):
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             share = rates[self._get_variable_index(variable)]
             super().update_step(gradient, variable, learning_rate * share)
