@@ -96,8 +96,8 @@ bench-transfer: $(ready) ## Measure what pretrained weights are worth on four ta
 	[ -d data/fetched/fashion_mnist ] || trainyard fetch fashion_mnist
 	python benchmarks/transfer.py $(if $(PHOTOS),--photos '$(PHOTOS)')
 
-test: $(ready) ## Run the fast tests
-	pytest -m "not slow and not fault" --cov
+test: $(ready) ## Run the fast tests, on all cores
+	pytest -m "not slow and not fault" --numprocesses auto --dist loadfile --cov
 
 test-slow: $(ready) ## Run the slow tests and those that break things
 	pytest -m "slow or fault"
