@@ -97,7 +97,7 @@ bench-transfer: $(ready) ## Measure what pretrained weights are worth on four ta
 	python benchmarks/transfer.py $(if $(PHOTOS),--photos '$(PHOTOS)')
 
 test: $(ready) ## Run the fast tests, on all cores
-	pytest -m "not slow and not fault" --numprocesses auto --dist loadfile --cov
+	pytest -m "not slow and not fault" --numprocesses auto --dist loadfile --no-loadscope-reorder --cov
 
 test-slow: $(ready) ## Run the slow tests and those that break things
 	pytest -m "slow or fault"

@@ -187,6 +187,7 @@ def test_git_sees_nothing_but_the_lock_and_figures(line):
     assert set(changed) <= {"dvc.lock", "reports/data/.gitignore", "reports/audits/.gitignore", ".gitignore"} | models
 
 
+@pytest.mark.slow
 def test_the_lock_is_the_same_in_a_second_training(restored):
     lock = files.sha256(restored.folder / "dvc.lock")
     before = restored.versions("mlp")
