@@ -163,7 +163,7 @@ def test_every_mobilenet_builds_and_keeps_batch_normalisation_still(data, versio
     examples = data("images", "multiclass")
     spec = block("mobilenet", backbone={"version": version, "width": 0.75, "weights": "none"})
     _, core, _, x, y = parts(examples, spec, 4)
-    thawed = mobilenet.thaw(core, 20)
+    thawed = mobilenet.thaw(core, params.Thaw(layers=20))
     assert thawed
     statistics = [weight for weight in core.weights if "moving" in weight.path]
     assert statistics

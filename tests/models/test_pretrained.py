@@ -181,7 +181,7 @@ def published(monkeypatch, tmp_path):
     folder.mkdir()
     with h5py.File(folder / V1, "w") as file:  # as Keras wrote them then
         save_weights_to_hdf5_group(file, mobilenet.network(named("none"), (224, 224, 3)))
-    monkeypatch.setattr(pretrained, "PINNED", {V1: files.sha256(folder / V1)})
+    monkeypatch.setitem(pretrained.PINNED, V1, files.sha256(folder / V1))
     return folder
 
 

@@ -29,7 +29,7 @@ def script():
 def test_the_weights_are_those_of_their_card_half_precise_and_small():
     path = FOLDER / pretrained.EMBEDDED
     assert f"SHA-256 {files.sha256(path)}" in path.with_name("mobilenet-v1-0.25-embedded.md").read_text()
-    assert files.sha256(path) == pretrained.EMBEDDED_SHA256
+    assert files.sha256(path) == pretrained.PINNED[pretrained.EMBEDDED]
     assert path.stat().st_size < 1_000_000
     found = []
     with h5py.File(path) as held:
@@ -75,6 +75,6 @@ def test_embedded_weights_that_were_damaged_are_refused(monkeypatch):
     from trainyard.errors import EnvironmentFailed
     from trainyard.params import Backbone
 
-    monkeypatch.setattr(pretrained, "EMBEDDED_SHA256", "0" * 64)
+    monkeypatch.setitem(pretrained.PINNED, pretrained.EMBEDDED, "0" * 64)
     with pytest.raises(EnvironmentFailed, match="not the weights that ship; install trainyard again"):
         pretrained.resolve(Backbone(width=0.25, weights="embedded"))

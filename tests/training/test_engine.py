@@ -18,7 +18,7 @@ from training_cases import EACH, OBJECTIVES, started
 
 from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
 from trainyard.params import Optimizer, Plateau, Training
-from trainyard.training import engine, fit, precision
+from trainyard.training import device, engine, fit, precision
 from trainyard.training.resume import Resume
 
 pytest.importorskip("jax")
@@ -181,7 +181,7 @@ def test_jax_that_is_not_installed_is_refused(monkeypatch):
     ],
 )
 def test_the_choice_is_printed_with_its_reason(monkeypatch, caplog, asked, plugins, gpus, chosen, reason):
-    monkeypatch.setattr(engine, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(device, "entry_points", lambda group: plugins)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
     caplog.set_level("INFO")
     assert (engine.of(Training(**asked)) is fit.fit) == (chosen == "tensorflow")
