@@ -103,6 +103,14 @@ def alone(work: str) -> Iterator[None]:
             LOCKS.parent.rmdir()
 
 
+def end_with(parent: int) -> None:
+    """On Linux: get SIGTERM when this parent, or its thread that started this process, is gone; now if it is."""
+    if sys.platform == "linux":
+        _tell(signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def at_work() -> list[str]:
     """The locks that are held now, by the names of their files: `train-mlp`."""
     held = []

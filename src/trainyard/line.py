@@ -1,6 +1,7 @@
 """The line as DVC knows it: which stages have to run, one after the other or side by side."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,11 @@ log = logging.getLogger(__name__)
 LOCK = Path("dvc.lock")
 FAILED = 255
 """What DVC ends with where a stage fails, whatever the stage ended with."""
+DVC = (
+    "import sys; from trainyard import guard; guard.end_with(int(sys.argv.pop(1)));"
+    "from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+"""A DVC that ends with the process whose number is its first argument."""
 
 
 def changed() -> list[str]:
@@ -54,6 +60,7 @@ def side_by_side(jobs: int) -> int:
 
     DVC lets go of its lock while a command runs, and takes turns at all else. dvc.lock is afterwards the same as after
     one `dvc repro`. Where a stage fails those that run end and no other begins; gives the exit code of DVC.
+    Told to end, it tells them all.
     """
     with _opened() as repo:
         waiting = _waiting(repo)
@@ -62,13 +69,20 @@ def side_by_side(jobs: int) -> int:
     stages, failed = TopologicalSorter(waiting), False
     stages.prepare()
     running: dict[Future[int], str] = {}
+    processes: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(jobs) as pool:
-        while stages.is_active() and not failed:
-            running |= {pool.submit(_run, stage): stage for stage in stages.get_ready()}
-            for over in wait(running, return_when=FIRST_COMPLETED).done:
-                stages.done(running.pop(over))
-                failed |= over.result() != 0
-        pool.shutdown(cancel_futures=failed)
+        try:
+            while stages.is_active() and not failed:
+                running |= {pool.submit(_run, stage, processes): stage for stage in stages.get_ready()}
+                for over in wait(running, return_when=FIRST_COMPLETED).done:
+                    stages.done(running.pop(over))
+                    failed |= over.result() != 0
+            pool.shutdown(cancel_futures=failed)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            raise
     _sort_lock(order)
     return FAILED if failed else 0
 
@@ -101,9 +115,10 @@ def _waiting(repo: "Repo", *, missing: bool = False) -> Mapping[str, list[str]]:
     return found
 
 
-def _run(stage: str) -> int:
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+def _run(stage: str, processes: "list[subprocess.Popen[str]]") -> int:
+    command = [sys.executable, "-c", DVC, str(os.getpid()), "--wait-for-lock", "repro", "--single-item", stage]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") as process:  # noqa: S603  # our own arguments
+        processes.append(process)
         for line in process.stdout or ():
             sys.stderr.write(f"{stage}: {line}")
     return process.returncode

@@ -72,6 +72,37 @@ def test_a_stage_ends_with_dvc(undisturbed, yard, number):
     yard.recovers(undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(
+            signal.SIGKILL,
+            -signal.SIGKILL,
+            marks=pytest.mark.fault(
+                number=7, what="`trainyard repro --jobs 2` is killed (SIGKILL)", then="all that it started ends with it"
+            ),
+        ),
+        pytest.param(
+            signal.SIGTERM,
+            143,
+            marks=pytest.mark.fault(number=8, what="`trainyard repro --jobs 2` gets SIGTERM", then="the same"),
+        ),
+    ],
+    ids=["7", "8"],
+)
+def test_stages_side_by_side_end_with_who_started_them(undisturbed, yard, number, code):
+    repro, _ = training(yard, "trainyard repro --jobs 2")
+    began = time.monotonic()
+    os.kill(repro.pid, number)
+    assert repro.wait() == code
+    assert until(lambda: not yard.processes(), 12)
+    assert time.monotonic() - began < 10
+    yard.holds()
+    assert yard.runs()[-1] == "KILLED"
+    yard.replace("params.yaml", *reversed(LONG))
+    yard.recovers(undisturbed)
+
+
 @pytest.mark.fault(
     number=7,
     what="`dvc repro` is killed before its stage has begun",
