@@ -62,6 +62,8 @@ def test_a_workflow_may_do_nothing_and_runs_one_at_a_time(name):
     # what is pushed half, or offered half, is worse than a wait; checks of an old commit are worth nothing
     assert workflow["concurrency"]["cancel-in-progress"] == (name in ("ci.yml", "newest.yml"))
     assert not {"pull_request_target", "workflow_run", "issue_comment"} & set(workflow["on"])
+    # a run that waits would be cancelled by the next: a merge that nobody is asked about any more
+    assert (workflow["concurrency"].get("queue") == "max") == (name == "promote.yml")
 
 
 @pytest.mark.parametrize(("name", "job"), JOBS)
