@@ -9,6 +9,8 @@ REMOTE ?=
 # `make repro`: how many stages at a time; or one model alone
 JOBS ?= 1
 MODEL ?=
+# `make accept`: the commit before the merge; by default the one before the last
+SINCE ?=
 # where `make lock` writes
 LOCKS ?= requirements
 
@@ -69,8 +71,8 @@ settled: $(ready) ## Fail where the line has something to do still, or has chang
 offer: $(ready) ## Push dvc.lock and reports/, and open or update a pull request about them (git, and GitHub's gh)
 	trainyard offer
 
-accept: $(ready) ## Make champion what the last merge has brought, if it passed its gate
-	trainyard accept --why "merged as $$(git rev-parse --short HEAD)"
+accept: $(ready) ## Make champion what the last merge, or all since the commit SINCE, has brought, if it passed its gate
+	trainyard accept $(addprefix --since ,$(SINCE)) --why "merged as $$(git rev-parse --short HEAD)"
 
 drift: $(ready) ## Hold NEW_DATA against DATASET as it was trained on; exit code 1 where it has drifted
 	dvc repro --quiet "prepare@$$DATASET"

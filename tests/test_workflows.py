@@ -156,7 +156,7 @@ def test_retraining_from_a_change_to_the_champion(tmp_path):
     ((arguments, _),) = github.gh.asked("pr", "create")
     assert arguments[arguments.index("--title") + 1] == "Retrain mlp"
     assert github.aliases() == {"challenger": 1}  # it passed, and waits for a person
-    github.merge()
+    github.merge("something else")
     passed(github.run("promote.yml"))
     assert github.aliases() == {"challenger": 1, "champion": 1}
 

@@ -79,6 +79,8 @@ class Runner:
     """PATH of the steps: with the fake `gh`."""
     vars: dict = field(default_factory=dict)
     stubbed: list = field(default_factory=list)
+    before: str = ""
+    """What main was before the last push."""
 
     @property
     def origin(self):
@@ -93,7 +95,7 @@ class Runner:
     def run(self, workflow, *only, matrix=None, done=None):
         """Run all jobs of a workflow, or some after those that are `done`; `matrix` takes the place of a job's own."""
         jobs, done = load(workflow)["jobs"], dict(done or {})
-        event = {"repository": {"fork": False}}
+        event = {"repository": {"fork": False}, "before": self.before}
         github = {"event": event, "ref": "refs/heads/main", "token": "token", "repository": "o/r"}
         for name in only or jobs:
             job = jobs[name]
@@ -200,8 +202,9 @@ class Runner:
 
     def checkout(self, place, settings):
         assert settings["persist-credentials"] is False
-        depth = str(settings.get("fetch-depth", 1))
-        self.git("clone", "-q", "--depth", depth, "--branch", "main", f"file://{self.origin}", str(place))
+        depth = settings.get("fetch-depth", 1)
+        shallow = ["--depth", str(depth)] if depth else []  # 0 is all
+        self.git("clone", "-q", *shallow, "--branch", "main", f"file://{self.origin}", str(place))
 
     def setup_python(self, place, settings):
         """What `make setup` makes: the packages are those that run this test."""
@@ -294,6 +297,11 @@ class Repository(Runner):
     def push(self, message: str) -> None:
         self.git("add", "-A", cwd=self.work)
         self.git("commit", "-qm", message, cwd=self.work)
+        self._send()
+
+    def _send(self) -> None:
+        told = self.git("for-each-ref", "--format=%(objectname)", "refs/remotes/origin/main", cwd=self.work)
+        self.before = told.strip()
         self.git("push", "-q", "origin", "HEAD:main", cwd=self.work)
 
     def edit(self, old: str, new: str) -> None:
@@ -302,12 +310,14 @@ class Repository(Runner):
         (self.work / "params.yaml").write_text(text.replace(old, new))
         self.push(f"{old} becomes {new}")
 
-    def merge(self) -> None:
-        """What a person does with the pull request that is open."""
+    def merge(self, *later: str) -> None:
+        """What a person does with the pull request that is open; with commits on something else in the same push."""
         (pull,) = json.loads((self.gh.folder / "opened.json").read_text())
         self.git("fetch", "-q", "origin", cwd=self.work)
         self.git("merge", "-q", "--no-ff", "-m", "merge", f"origin/{pull['headRefName']}", cwd=self.work)
-        self.git("push", "-q", "origin", "HEAD:main", cwd=self.work)
+        for message in later:
+            self.git("commit", "-q", "--allow-empty", "-m", message, cwd=self.work)
+        self._send()
         self.git("push", "-q", "origin", f":{pull['headRefName']}", cwd=self.work)
         self.gh.opened([])
 
