@@ -69,6 +69,7 @@ settled: $(ready) ## Fail where the line has something to do still, or has chang
 	@! git status --porcelain -- . ':!dvc.lock' ':!reports' | grep .
 
 offer: $(ready) ## Push dvc.lock and reports/, and open or update a pull request about them (git, and GitHub's gh)
+	$(if $(wildcard result),cp -r $(addprefix result/,dvc.lock report reports) .) # what another machine has made
 	trainyard offer
 
 accept: $(ready) ## Make champion what the last merge, or all since the commit SINCE, has brought, if it passed its gate
