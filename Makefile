@@ -75,11 +75,9 @@ offer: $(ready) ## Push dvc.lock and reports/, and open or update a pull request
 accept: $(ready) ## Make champion what the last merge, or all since the commit SINCE, has brought, if it passed its gate
 	trainyard accept $(addprefix --since ,$(SINCE)) --why "merged as $$(git rev-parse --short HEAD)"
 
-drift: $(ready) ## Hold NEW_DATA against DATASET as it was trained on; exit code 1 where it has drifted
+drift: $(ready) ## Hold NEW_DATA against DATASET as it was trained on; fails where it has drifted
 	dvc repro --quiet "prepare@$$DATASET"
-	@trainyard drift "$$DATASET" "$$NEW_DATA"; code=$$?; \
-	if [ $$code -gt 1 ] || [ -z "$$GITHUB_OUTPUT" ]; then exit $$code; fi; \
-	grep -q '^drift=' "$$GITHUB_OUTPUT" # a crash of Python is 1 too
+	trainyard drift "$$DATASET" "$$NEW_DATA"
 
 retrain: ## Start the workflow retrain.yml on GitHub (gh)
 	gh workflow run retrain.yml

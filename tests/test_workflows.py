@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 
+import pandas as pd
 import pytest
 import workflow_runner
 from workflow_runner import ROOT, STUBS, Repository, load, passed
@@ -204,6 +206,36 @@ def test_retraining_from_a_change_to_the_champion(tmp_path):
     )
     assert "Error 4" in jobs["promote"].log
     assert github.aliases() == {"challenger": 2, "champion": 1}
+
+
+@pytest.mark.slow
+def test_drift_fails_its_job_and_starts_a_retraining(tmp_path):
+    github = Repository(tmp_path)
+    table = pd.read_csv(github.work / "data/tumours.csv")
+    github.vars |= {"DRIFT_DATASET": "tumours", "DRIFT_DATA": "new.csv"}
+    table.sample(200, random_state=1).to_csv(github.work / "new.csv", index=False)
+    github.push("the same")
+    del github.vars["DVC_REMOTE"]  # which is empty
+    jobs = github.run("drift.yml")
+    assert results(jobs) == {"drift": "success", "retrain": "skipped"}, jobs["drift"].log
+    assert jobs["drift"].outputs == {"drift": "false"}
+
+    table.assign(mean_radius=table["mean_radius"] * 2).to_csv(github.work / "new.csv", index=False)
+    github.push("others")
+    shutil.rmtree(github.home / "artifacts")
+    jobs = github.run("drift.yml")
+    assert results(jobs) == {"drift": "failure", "retrain": "success"}, jobs["drift"].log
+    assert "::error title=Drift::new.csv is not like tumours: " in jobs["drift"].log
+    assert "mean_radius" in jobs["drift"].summary
+    assert (github.home / "artifacts/drift/tumours/page.html").is_file()
+    assert len(github.gh.asked("workflow", "run", "retrain.yml")) == 1
+
+    # a check that fails itself is no drift
+    (github.work / "new.csv").write_text("mean_radius\n")
+    github.push("nothing")
+    shutil.rmtree(github.home / "artifacts")
+    assert results(github.run("drift.yml")) == {"drift": "failure", "retrain": "skipped"}
+    assert not (github.home / "artifacts").exists()
 
 
 @pytest.mark.slow

@@ -58,6 +58,11 @@ def _looked_up(name, contexts):
     return value
 
 
+def _goes_on(part):
+    """Whether a job or a step is asked about after a failure too: its `if` names a status function."""
+    return "cancelled()" in str(part.get("if"))
+
+
 @dataclass
 class Job:
     """How a job ended."""
@@ -102,7 +107,8 @@ class Runner:
             needs = [job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])
             told = {need: {"outputs": done[need].outputs} for need in needs}
             contexts = {"github": github, "vars": self.vars, "secrets": {}, "inputs": {}, "needs": told}
-            if any(done[need].result != "success" for need in needs) or not evaluate(job.get("if", True), contexts):
+            held = any(done[need].result != "success" for need in needs) and not _goes_on(job)
+            if held or not evaluate(job.get("if", True), contexts):
                 done[name] = Job("skipped")
                 continue
             axes = matrix or job.get("strategy", {}).get("matrix") or {}
@@ -119,12 +125,14 @@ class Runner:
         told = Job("success", place=place)
         environment = {key: str(evaluate(value, contexts)) for key, value in job.get("env", {}).items()}
         for step in job["steps"]:
-            if not evaluate(step.get("if", True), contexts):
+            if (told.result == "failure" and not _goes_on(step)) or not evaluate(step.get("if", True), contexts):
                 continue
             if "uses" in step:
                 action = step["uses"].partition("@")[0]
                 settings = {key: evaluate(value, contexts) for key, value in step.get("with", {}).items()}
                 getattr(self, STUBS[action])(place, settings)
+                if action == "actions/setup-python":  # and what `make setup` would make of it
+                    (place / ".venv" / f"ready-{environment.get('DEVICE', 'cpu')}").touch()
                 self.stubbed.append(action)
                 continue
             told.log += f"\n$ {step['run']}\n"
@@ -133,7 +141,6 @@ class Runner:
             if code:
                 told.result = "failure"
                 told.log += f"Process completed with exit code {code}.\n"
-                break
         told.outputs = {key: evaluate(value, contexts) for key, value in job.get("outputs", {}).items()}
         return told
 
@@ -176,6 +183,7 @@ class Runner:
         place = self.place("clone")
         self.checkout(place, {"persist-credentials": False})
         self.setup_python(place, {})
+        (place / ".venv/ready-cpu").touch()
         return place
 
     def shell(self, place, command, expect=0, **environment):
@@ -212,7 +220,6 @@ class Runner:
         environment.mkdir()
         for part in ("bin", "lib", "pyvenv.cfg"):
             (environment / part).symlink_to(Path(sys.prefix) / part)
-        (environment / "ready-cpu").touch()
 
     def upload(self, place, settings):
         paths = settings["path"].split()

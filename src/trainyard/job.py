@@ -1,6 +1,7 @@
-"""What a job on GitHub is told: values for its later steps, and its summary. Elsewhere nothing is told."""
+"""What a job on GitHub is told: values for its later steps, its summary, and notes. Elsewhere nothing is told."""
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -12,6 +13,13 @@ def output(name: str, *, value: bool) -> None:
 def summary(page: str) -> None:
     """Markdown, after what the job's summary has already."""
     _append("GITHUB_STEP_SUMMARY", page)
+
+
+def note(kind: str, title: str, text: str) -> bool:
+    """An `error` or a `warning` that GitHub's pages show, and an error its mails; whether this is a job."""
+    if there := "GITHUB_ACTIONS" in os.environ:
+        sys.stdout.write(f"::{kind} title={title}::{' '.join(text.split()).replace('%', '%25')}\n")
+    return there
 
 
 def _append(variable: str, text: str) -> None:

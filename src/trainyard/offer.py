@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -194,9 +193,7 @@ def _tell_refusal(change: Change) -> None:
     """As a warning; on GitHub as one that its pages show."""
     for check in change.failed:
         told = f"{change.name}: refused by its gate: {check['name']}: {' '.join(check['reason'].split())}"
-        if os.environ.get("GITHUB_ACTIONS"):
-            sys.stdout.write(f"::warning title=Gate::{told.replace('%', '%25')}\n")
-        else:
+        if not job.note("warning", "Gate", told):
             log.warning(told)
 
 

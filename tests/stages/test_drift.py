@@ -112,7 +112,8 @@ def test_the_report_is_read_without_a_network_and_says_what_moved(project):
 
 
 @pytest.mark.parametrize(("by", "told"), [(0.0, "false"), (1.5, "true")])
-def test_a_workflow_reads_what_came_of_it(project, monkeypatch, by, told):
+def test_a_workflow_reads_what_came_of_it(project, monkeypatch, capsys, by, told):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_OUTPUT", str(project / "output"))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
     Path("output").write_text("before=1\n")
@@ -120,6 +121,10 @@ def test_a_workflow_reads_what_came_of_it(project, monkeypatch, by, told):
     assert cli.main(["drift", "d", "new.csv"]) == int(told == "true")
     assert Path("output").read_text() == f"before=1\ndrift={told}\n"
     assert Path("summary.md").read_text() == Path(".trainyard/drift/d/drift.md").read_text()
+    out = capsys.readouterr().out
+    assert bool(re.search(r"^::error title=Drift::new\.csv is not like d: .*\.$", out, re.MULTILINE)) == (
+        told == "true"
+    )
 
 
 def test_params_say_how_sure_and_how_far(project):

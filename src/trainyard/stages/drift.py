@@ -2,7 +2,7 @@
 
 In:   the dataset's own data, the new data, the params blocks of the dataset and `drift`, the champions in MLflow
 Out:  .trainyard/drift/DATASET/{drift.json, drift.md, page.html}, or the folder that is named; a table; for a workflow
-      `drift=true` or `drift=false` in GITHUB_OUTPUT, and the Markdown in GITHUB_STEP_SUMMARY
+      `drift=true` or `drift=false` in GITHUB_OUTPUT, the Markdown in GITHUB_STEP_SUMMARY, and drift as an error
 Exit: 0 it is, 1 it has drifted, 2 bad params, or data that cannot be read, 5 MLflow does not answer
 """
 
@@ -106,6 +106,8 @@ def _write(folder: Path, about: Mapping[str, Any], found: Drift) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in [*lines, f"{folder.as_posix()}/page.html shows all"]))
     job.output("drift", value=bool(found.moved))
     job.summary(page)
+    if found.moved:
+        job.note("error", "Drift", f"{about['new']} is not like {about['dataset']}: {found.told}")
 
 
 def _lines(found: Drift) -> Iterator[str]:
