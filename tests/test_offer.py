@@ -155,6 +155,25 @@ def test_the_branch_holds_the_lock_and_figures_and_nothing_else(project, gh, tmp
     assert changed.split("\n\n") == ["github-actions[bot] Retrain mlp", "dvc.lock\nreports/models/mlp/metrics.json\n"]
 
 
+def test_what_is_staged_is_not_offered_and_the_checkout_stays_as_it_is(project, gh, tmp_path):
+    Path("stray.txt").write_text("of somebody else")
+    git("add", "stray.txt")
+    told = git("status", "--porcelain"), git("rev-parse", "HEAD")
+    offer.offer(project)
+    branch = git("--git-dir", str(tmp_path / "origin"), "branch", "--format=%(refname:short)").strip()
+    assert "stray.txt" not in git("--git-dir", str(tmp_path / "origin"), "ls-tree", "-r", "--name-only", branch)
+    assert (git("status", "--porcelain"), git("rev-parse", "HEAD")) == told
+
+
+def test_an_offer_whose_push_failed_is_made_again(project, gh, tmp_path, capsys):
+    (tmp_path / "origin").rename(tmp_path / "elsewhere")
+    assert cli.main(["offer"]) == 5
+    assert "ended with 128" in capsys.readouterr().err
+    (tmp_path / "elsewhere").rename(tmp_path / "origin")
+    assert cli.main(["offer"]) == 0
+    assert len(gh.asked("pr", "create")) == 1
+
+
 def test_curves_are_drawn_of_the_numbers_of_each_epoch(project, gh):
     offer.offer(project)
     _, body = body_of(gh)
@@ -184,7 +203,7 @@ def test_the_one_that_is_open_is_brought_up_to_date(project, gh, tmp_path):
     assert len(gh.asked("pr", "create")) == 1
     arguments, body = body_of(gh, "edit")
     assert arguments[0] == "1"
-    assert "`train.mlp.epochs`: 12 → 20" in body
+    assert "`train.mlp.epochs`: 10 → 20" in body
     assert len(git("--git-dir", str(tmp_path / "origin"), "branch", "--list").split("\n")) == 2
 
 

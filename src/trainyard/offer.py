@@ -96,10 +96,11 @@ class Change:
 def offer(params: Params) -> None:
     """Push dvc.lock and reports/ to `retrain/DATE` and open a pull request, or bring the one that is open up to date.
 
-    Raises BadInput where the line has not run, EnvironmentFailed where git or gh refuse.
+    Branch and index of the checkout stay as they are. Raises BadInput where the line has not run, EnvironmentFailed where
+    git or gh refuse.
     """
-    _run("git", "add", "--", str(LOCK), "reports")
-    if not _run("git", "diff", "--cached", "--name-only"):
+    tree = _tree()
+    if tree == _run("git", "rev-parse", "HEAD^{tree}").strip():
         log.info("nothing changed: nothing to offer")
         return
     changes = [found for name in params.models if (found := _change(name))]
@@ -112,8 +113,8 @@ def offer(params: Params) -> None:
     )
     ours = [one for one in json.loads(asked) if one["headRefName"].startswith(BRANCH) and not one["isCrossRepository"]]
     branch = ours[0]["headRefName"] if ours else f"{BRANCH}{datetime.now(UTC):%Y-%m-%d}"
-    _run("git", *AUTHOR, "commit", "--quiet", "--message", title)
-    _run("git", *GH_CREDENTIALS, "push", "--force", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+    commit = _run("git", *AUTHOR, "commit-tree", tree, "-p", "HEAD", "-m", title).strip()
+    _run("git", *GH_CREDENTIALS, "push", "--force", "--quiet", "origin", f"{commit}:refs/heads/{branch}")
     which = ("edit", str(ours[0]["number"])) if ours else ("create", "--head", branch)
     told = _run("gh", "pr", *which, "--title", title, "--body-file", "-", text=body)
     log.info("%s: %s", branch, told.strip() or title)
@@ -139,6 +140,15 @@ def accept(params: Params, since: str, why: str | None) -> None:
                 refused.append(str(error))
     if refused:
         raise GateRefused(*refused)
+
+
+def _tree() -> str:
+    """The tree of HEAD with dvc.lock and reports/ as they are in the folder."""
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+        index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+        _run("git", "read-tree", "HEAD", **index)
+        _run("git", "add", "--", str(LOCK), "reports", **index)
+        return _run("git", "write-tree", **index).strip()
 
 
 def _change(name: str) -> Change | None:
@@ -247,16 +257,17 @@ def _at(revision: str, path: Path) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _run(*command: str, text: str | None = None) -> str:
-    done = _started(*command, text=text)
+def _run(*command: str, text: str | None = None, **environment: str) -> str:
+    done = _started(*command, text=text, **environment)
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
         raise EnvironmentFailed(f"`{' '.join(command[:3])}` ended with {done.returncode}: {said[:300]}")
     return done.stdout
 
 
-def _started(*command: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":
+def _started(*command: str, text: str | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
+    variables = {**os.environ, **environment}
     try:
-        return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=False)  # noqa: S603  # our own arguments
+        return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=False, env=variables)  # noqa: S603  # our own arguments
     except FileNotFoundError:
         raise EnvironmentFailed(f"{command[0]}: not found (an offer needs git, and GitHub's `gh`)") from None
