@@ -280,6 +280,13 @@ def test_a_long_report_stays_in_the_artifacts(project, gh):
     assert row(body)
 
 
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> a\n", "- a list\n", "schema: '2.0'\n"])
+def test_a_lock_with_the_marks_of_a_conflict_is_refused_in_one_line(project, capsys, text):
+    Path("dvc.lock").write_text(text)
+    assert cli.main(["offer"]) == 2
+    assert capsys.readouterr().err == "error: dvc.lock: not a dvc.lock (no valid YAML, or without `stages`)\n"
+
+
 def test_what_github_refuses_is_told_in_one_line(project, gh, capsys):
     gh.refuse()
     assert cli.main(["offer"]) == 5

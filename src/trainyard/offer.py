@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from trainyard import files, job, reporting, tracking
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
@@ -96,8 +97,8 @@ class Change:
 def offer(params: Params) -> None:
     """Push dvc.lock and reports/ to `retrain/DATE` and open a pull request, or bring the one that is open up to date.
 
-    Branch and index of the checkout stay as they are. Raises BadInput where the line has not run, EnvironmentFailed where
-    git or gh refuse.
+    Branch and index of the checkout stay as they are. Raises BadInput where the line has not run or dvc.lock is none,
+    EnvironmentFailed where git or gh refuse.
     """
     tree = _tree()
     if tree == _run("git", "rev-parse", "HEAD^{tree}").strip():
@@ -170,7 +171,7 @@ def _change(name: str) -> Change | None:
         now["dataset"],
         [Figure(one, one in objective.lower_is_better, known.get(one), now["test"][one]) for one in metrics],
         "the same"
-        if _prepared(_locked(_at("HEAD", LOCK)), now) == _prepared(_locked(LOCK.read_text()), now)
+        if _prepared(_locked(_at("HEAD", LOCK)), now) == _prepared(_locked(LOCK.read_text(encoding="utf-8")), now)
         else "other",
         [check for check in verdict["checks"] if not check["passed"]],
         f"{name}-{verdict['content'][:8]}",
@@ -240,7 +241,10 @@ def _prepared(stages: Mapping[str, Any], metrics: Mapping[str, Any]) -> Any:
 
 
 def _locked(text: str | None) -> Mapping[str, Any]:
-    return YAML(typ="safe").load(text)["stages"] if text else {}
+    try:
+        return YAML(typ="safe").load(text)["stages"] if text else {}
+    except (YAMLError, KeyError, TypeError):
+        raise BadInput(f"{LOCK}: not a dvc.lock (no valid YAML, or without `stages`)") from None
 
 
 def _page(name: str, dataset: str, content: str) -> str:
