@@ -12,8 +12,9 @@ from pathlib import Path
 
 home, asked = Path(__file__).parent, sys.argv[1:]
 opened = json.loads((home / "opened.json").read_text())
+text = sys.stdin.read() if {{"-", "body=@-"}} & {{*asked}} else ""
 with (home / "asked.jsonl").open("a") as file:
-    file.write(json.dumps({{"arguments": asked, "text": sys.stdin.read() if asked[-1] == "-" else ""}}) + "\\n")
+    file.write(json.dumps({{"arguments": asked, "text": text}}) + "\\n")
 if (home / "refuse").exists():
     sys.exit("HTTP 403: Resource not accessible by integration")
 if asked[:2] == ["pr", "list"]:
@@ -23,6 +24,12 @@ elif asked[:2] == ["pr", "create"]:
     opened.append({{"number": len(opened) + 1, "headRefName": branch, "isCrossRepository": False}})
     (home / "opened.json").write_text(json.dumps(opened))
     print(f"https://github.example/pull/{{len(opened)}}")
+elif asked[:3] == ["api", "--method", "PATCH"]:
+    place, _, number = asked[3].rpartition("/")
+    assert place == "repos/{{owner}}/{{repo}}/pulls" and int(number) in [one["number"] for one in opened]
+    print(f"https://github.example/pull/{{number}}")
+elif asked[:2] not in (["workflow", "run"], ["release", "create"]):
+    sys.exit(f"unknown command {{asked}}")
 """
 
 

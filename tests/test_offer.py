@@ -120,8 +120,11 @@ def row(body):
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def body_of(gh, verb="create"):
-    ((arguments, body),) = gh.asked("pr", verb)
+EDIT = ("api", "--method", "PATCH")
+
+
+def body_of(gh, verb=("pr", "create")):
+    ((arguments, body),) = gh.asked(*verb)
     return arguments, body
 
 
@@ -183,7 +186,7 @@ def test_curves_are_drawn_of_the_numbers_of_each_epoch(project, gh):
     assert lines == [[float(f"{top / (epoch + 1):.4g}") for epoch in range(1, 13)] for top in (1, 1.5)]
     retrain(accuracy=0.9, epochs=500)
     offer.offer(project)
-    ((_, body),) = gh.asked("pr", "edit")
+    ((_, body),) = gh.asked(*EDIT)
     assert all(50 <= found.count(",") + 1 <= 60 for found in re.findall(r"line \[(.*)\]", body))
 
 
@@ -201,8 +204,8 @@ def test_the_one_that_is_open_is_brought_up_to_date(project, gh, tmp_path):
     retrain(accuracy=0.99, epochs=20)
     offer.offer(project)
     assert len(gh.asked("pr", "create")) == 1
-    arguments, body = body_of(gh, "edit")
-    assert arguments[0] == "1"
+    arguments, body = body_of(gh, EDIT)
+    assert arguments[:3] == ["repos/{owner}/{repo}/pulls/1", "--raw-field", "title=Retrain mlp"]
     assert "`train.mlp.epochs`: 10 → 20" in body
     assert len(git("--git-dir", str(tmp_path / "origin"), "branch", "--list").split("\n")) == 2
 
@@ -210,7 +213,7 @@ def test_the_one_that_is_open_is_brought_up_to_date(project, gh, tmp_path):
 def test_a_stranger_s_pull_request_is_not_ours(project, gh):
     gh.opened([{"number": 7, "headRefName": "retrain/2026-01-01", "isCrossRepository": True}])
     offer.offer(project)
-    assert not gh.asked("pr", "edit")
+    assert not gh.asked(*EDIT)
     assert len(gh.asked("pr", "create")) == 1
 
 

@@ -116,8 +116,12 @@ def offer(params: Params) -> None:
     branch = ours[0]["headRefName"] if ours else f"{BRANCH}{datetime.now(UTC):%Y-%m-%d}"
     commit = _run("git", *AUTHOR, "commit-tree", tree, "-p", "HEAD", "-m", title).strip()
     _run("git", *GH_CREDENTIALS, "push", "--force", "--quiet", "origin", f"{commit}:refs/heads/{branch}")
-    which = ("edit", str(ours[0]["number"])) if ours else ("create", "--head", branch)
-    told = _run("gh", "pr", *which, "--title", title, "--body-file", "-", text=body)
+    if ours:  # `gh pr edit` fails before gh 2.82.1: it asks for what GitHub has taken away
+        pull = f"repos/{{owner}}/{{repo}}/pulls/{ours[0]['number']}"
+        edit = ("api", "--method", "PATCH", pull, "--raw-field", f"title={title}", "--field", "body=@-")
+        told = _run("gh", *edit, "--jq", ".html_url", text=body)
+    else:
+        told = _run("gh", "pr", "create", "--head", branch, "--title", title, "--body-file", "-", text=body)
     log.info("%s: %s", branch, told.strip() or title)
 
 
