@@ -57,6 +57,11 @@ def no_package(yard, monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "optuna" else version(name))
 
 
+def two_tensorflows(yard, monkeypatch):
+    version = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: "2.21.0" if name.startswith("tensorflow") else version(name))
+
+
 def no_data(yard, monkeypatch):
     (yard / "d.csv").unlink()
 
@@ -132,6 +137,7 @@ def no_version(yard, monkeypatch):
     [
         (old_package, 5, r"python: keras>=3\.15\.1, installed is 3\.12\.0 \(run `make setup`"),
         (no_package, 5, r"python: optuna>=5, installed is none \(run `make setup`"),
+        (two_tensorflows, 5, r"python: tensorflow and tensorflow-cpu are the same files \(remove \.venv, then `make s"),
         (no_data, 2, r"data: params\.yaml: datasets\.d: d\.csv: not found \(bring it, or mend its `path`\)"),
         (no_room, 5, r"disk: 0\.0 GB are free on .* \(make room"),
         (shut, 5, r"disk: .*models: not writable \(make it writable"),

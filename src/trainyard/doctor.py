@@ -57,8 +57,10 @@ def _python(_: Params) -> tuple[str, list[str]]:
     asked = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
     there = {one.name: _version(one.name) for one in asked}
     wrong = [f"{one}, installed is {there[one.name] or 'none'}" for one in asked if not _fits(one, there[one.name])]
-    remedy = "run `make setup`, or install requirements/cpu.lock"
-    return f"{platform.python_version()}, {len(asked)} packages as asked for", [f"{one} ({remedy})" for one in wrong]
+    faults = [f"{one} ({device.SETUP})" for one in wrong]
+    if _version("tensorflow") and _version("tensorflow-cpu"):  # pip lets one write over the other
+        faults.append("tensorflow and tensorflow-cpu are the same files (remove .venv, then `make setup`)")
+    return f"{platform.python_version()}, {len(asked)} packages as asked for", faults
 
 
 def _version(name: str) -> str:

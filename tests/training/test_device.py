@@ -1,5 +1,9 @@
 """The device: what is asked for and not there is refused before anything trains."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 from contracts.samples import prepared
 
@@ -46,6 +50,20 @@ def test_a_gpu_that_cannot_be_had_ends_the_stage_with_exit_code_5(here, machine,
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert line.startswith(told)
     assert not (here / "models").exists()
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "keras"])
+def test_without_tensorflow_a_line_says_what_to_install(package):
+    program = f"""
+import sys
+sys.modules["{package}"] = None
+from trainyard.params import Training
+from trainyard.training import device
+device.start(Training(), 1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    told = rf".*EnvironmentFailed: {package}(\.python)? is not installed \(run `make setup`"
+    assert re.match(told, done.stderr.splitlines()[-1])
 
 
 def test_what_is_placed_on_a_gpu_and_computed_on_the_cpu_is_refused(monkeypatch):

@@ -16,6 +16,7 @@ from trainyard.errors import EnvironmentFailed
 from trainyard.params import Training
 
 DRIVER = Path("/proc/driver/nvidia/version")
+SETUP = "run `make setup`, or install requirements/cpu.lock or gpu.lock"
 NO_JAX = "training.engine is jax, but JAX is not installed (pip install 'jax[cuda13]', or 'jax')"
 NO_GPU_OF_JAX = "training.device is gpu, but JAX sees none"
 
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 def start(training: Training, seed: int) -> dict[str, str]:
     """Import Keras, choose the device (printed with its reason), seed everything; gives `described` of it.
 
-    Raises EnvironmentFailed where params ask for a GPU and TensorFlow is built without CUDA, there is none, or what is
-    placed on it is computed elsewhere; and where they ask for more than there are.
+    Raises EnvironmentFailed where TensorFlow is not installed; where params ask for a GPU and it is built without CUDA,
+    there is none, or what is placed on it is computed elsewhere; and where they ask for more than there are.
     """
     chosen = choose(training, seed)
     if training.device == "gpu":
@@ -38,8 +39,11 @@ def choose(training: Training, seed: int) -> list[Any]:
     """As `start`, before TensorFlow computes anything; gives the GPUs that it may use, none for the CPU."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _quiet():
-        import keras
-        import tensorflow as tf
+        try:
+            import keras
+            import tensorflow as tf
+        except ModuleNotFoundError as error:
+            raise EnvironmentFailed(f"{error.name} is not installed ({SETUP})") from error
 
         found = tf.config.list_physical_devices("GPU")
     by_others = training.engine == "jax" or training.distribute == "ray"  # which look for themselves
