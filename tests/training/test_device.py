@@ -112,6 +112,13 @@ def test_a_training_takes_the_gpus_that_it_can_use(machine, monkeypatch, asked, 
     assert visible == ([] if taken == 3 else [found[:taken]])
 
 
+@pytest.mark.parametrize(("set_before", "after"), [(None, "true"), ("false", "false")])
+def test_of_a_gpu_no_more_memory_is_taken_than_is_needed_unless_one_says_so(monkeypatch, set_before, after):
+    monkeypatch.setattr(device.os, "environ", {"TF_FORCE_GPU_ALLOW_GROWTH": set_before} if set_before else {})
+    device.choose(Training(determinism="fast"), 1)
+    assert device.os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == after
+
+
 def test_the_choice_is_told_with_its_reason(machine, caplog):
     machine(0, cuda=False)
     with caplog.at_level("INFO"):

@@ -38,6 +38,7 @@ def start(training: Training, seed: int) -> dict[str, str]:
 def choose(training: Training, seed: int) -> list[Any]:
     """As `start`, before TensorFlow computes anything; gives the GPUs that it may use, none for the CPU."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else one process takes the memory of a GPU whole
     with _quiet():
         try:
             import keras
