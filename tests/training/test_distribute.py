@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -145,6 +146,22 @@ def test_ray_that_is_not_installed_is_refused(monkeypatch):
     monkeypatch.setattr(distribute, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentFailed, match="Ray is not installed"):
         distribute.of(Training(distribute="ray"), {})
+
+
+def test_a_connection_that_is_lost_in_a_training_is_not_told_as_ray_s(monkeypatch):
+    class Errors:
+        RayError = RuntimeError
+
+    class Ray(ModuleType):
+        exceptions = Errors
+        init = staticmethod(lambda **_: None)
+        shutdown = staticmethod(lambda: None)
+
+    monkeypatch.setitem(sys.modules, "ray", Ray("ray"))
+    monkeypatch.setenv("RAY_ADDRESS", "anywhere")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with pytest.raises(ConnectionError, match="of MLflow"), distribute._ray():
+        raise ConnectionError("of MLflow")
 
 
 # === Ray ===

@@ -122,10 +122,11 @@ def _ray() -> Iterator[None]:
     import ray
 
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else LOCAL))
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else LOCAL))
+        except ConnectionError as error:
+            raise EnvironmentFailed(f"RAY_ADDRESS is {address}, but no Ray answers there") from error
         yield
-    except ConnectionError as error:
-        raise EnvironmentFailed(f"RAY_ADDRESS is {address}, but no Ray answers there") from error
     except ray.exceptions.RayError as error:
         raise EnvironmentFailed(f"Ray failed: {str(error).splitlines()[0]}") from error
     finally:
