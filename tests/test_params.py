@@ -219,6 +219,7 @@ FAULTS = [
     ("s", "horizon: 0", "datasets.s.horizon: input should be greater than or equal to 1, got 0"),
     ("s", "fill: -1", "datasets.s.fill: input should be greater than or equal to 0, got -1"),
     ("rest", "seed: -1", "seed: input should be greater than or equal to 0, got -1"),
+    ("rest", "drift: {level: 0.0001}", "drift.level: input should be greater than or equal to 0.001, got 0.0001"),
     ("rest", "seed: 2147483648", "seed: input should be less than 2147483648, got 2147483648"),
     # what is no number is never a value
     ("m", "dropout: .nan", "train.m.dropout: input should be a finite number"),

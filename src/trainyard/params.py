@@ -882,7 +882,7 @@ class Tune(Spec):
 class Drift(Spec):
     """What `trainyard drift` calls drift; no stage of the line reads it."""
 
-    level: Annotated[float, Field(ge=0.0001, le=0.2)] = 0.01
+    level: Annotated[float, Field(ge=0.001, le=0.2)] = 0.01
     """Share of the calls at most that find drift in data which has not drifted."""
     least: Share = 0.02
     """Effect from which on a measure has drifted, as a share of the examples: of many, differences are sure that do not
