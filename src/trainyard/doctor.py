@@ -136,9 +136,9 @@ def _locks(_: Params) -> tuple[str, list[str]]:
 
 def _left(_: Params) -> tuple[str, list[str]]:
     """What killed processes were writing."""
-    found = [path for name in MADE for path in Path(name).rglob(".*.????????") if path.is_dir()]
     if guard.at_work():
         return "not looked for while a stage is at work", []
+    found = [path for name in MADE for path in Path(name).rglob(".*.????????") if path.is_dir()]
     return "nothing", [f"{path}: left by a process that was killed (remove it)" for path in found]
 
 
