@@ -33,11 +33,14 @@ def yard(here, monkeypatch):
     (here / "site").mkdir(mode=0o700)
     (here / "d.csv").write_text("x,y\n1,2\n")
     YAML().dump(PARAMS, here / "params.yaml")
-    content = b"an object"
-    name = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    (here / ".dvc").mkdir()
+    (here / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    (here / "output").write_bytes(b"an output")
+    name = hashlib.md5(b"an output", usedforsecurity=False).hexdigest()
+    (here / "output.dvc").write_text(f"outs: [{{md5: {name}, hash: md5, path: output}}]\n")
     place = here / ".dvc/cache/files/md5" / name[:2] / name[2:]
     place.parent.mkdir(parents=True)
-    place.write_bytes(content)
+    place.write_bytes(b"an output")
     return here
 
 
@@ -111,7 +114,12 @@ def leftover(yard, monkeypatch):
 
 def rotten(yard, monkeypatch):
     (path,) = (yard / ".dvc/cache/files/md5").glob("??/*")
-    path.write_bytes(b"an objecT")
+    path.write_bytes(b"an outpuT")
+
+
+def lost(yard, monkeypatch):
+    (path,) = (yard / ".dvc/cache/files/md5").glob("??/*")
+    path.rename(path.with_name("another"))
 
 
 def open_to_all(yard, monkeypatch):
@@ -147,7 +155,8 @@ def no_version(yard, monkeypatch):
         (dead_lock, 5, r"locks: \.dvc/tmp/rwlock: process 4194305 is gone \(the next `dvc repro` drops it"),
         (broken_lock, 5, r"locks: \.dvc/tmp/rwlock: not readable \(remove it"),
         (leftover, 5, r"leftovers: models/\.m\.abcd1234: left by a process that was killed \(remove it\)"),
-        (rotten, 5, r"cache: .*: not what its name says \(remove it and its output, then `dvc pull`"),
+        (rotten, 5, r"cache: output: is damaged in the cache \(.*`dvc pull`"),
+        (lost, 5, r"cache: output: is missing in the cache \("),
         (open_to_all, 5, r"site cache: .*site: open to others \(chmod 700 "),
         (one_for_all, 5, r"site cache: DVC has one for all users of this machine \(run `make setup`"),
         (no_version, 5, r"registry: m: no version came from dvc\.lock \(run `trainyard p"),
@@ -162,6 +171,14 @@ def test_a_fault_is_found_and_its_remedy_told(yard, monkeypatch, capsys, plant, 
     assert len(out.splitlines()) == len(doctor.CHECKS)
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert line == f"error: {len(lines)} of {len(doctor.CHECKS)} checks are not well: see the lines with MEND"
+
+
+def test_a_clone_that_has_made_nothing_yet_is_well(yard):
+    shutil.rmtree(yard / ".dvc/cache/files")
+    (yard / "output").unlink()
+    told, faults = doctor._cache(params.load())
+    assert told.startswith("nothing is made here yet")
+    assert not faults
 
 
 def test_a_run_whose_training_is_at_work_is_well(yard, monkeypatch):

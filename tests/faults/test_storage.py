@@ -281,7 +281,8 @@ def test_a_rotten_object_in_the_cache(yard):
     rotten.write_bytes(content)
     yard.run("trainyard doctor", expect=5)
     (line,) = [line for line in yard.told.splitlines() if line.startswith("MEND  cache")]
-    assert f"{name[:2]}/{name[2:]}: not what its name says" in line
+    assert "model.keras: is damaged in the cache (delete " in line
+    assert f"{name[:2]}/{name[2:]}" in line
 
 
 # === Odd places ===
