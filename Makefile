@@ -4,7 +4,8 @@
 DEVICE ?= $(or $(patsubst .venv/ready-%,%,$(firstword $(wildcard .venv/ready-*))),cpu)
 # makes .venv; any of 3.11 to 3.13
 PYTHON ?= python3
-# the remote of DVC for `make pull` and `make push`; by default the one that `dvc remote default` names
+# the remote of DVC for `make pull` and `make push`, by default the one that `dvc remote default` names; `make repro` asks one
+# only where it is named here, and makes it this clone's default
 REMOTE ?=
 # `make repro`: how many stages at a time; or one model alone
 JOBS ?= 1
@@ -50,7 +51,8 @@ repro: $(ready) ## Run the whole line: what has not changed is not run again; JO
 	@if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then dvc config --local core.no_scm true; \
 		elif grep -qs no_scm .dvc/config.local; then dvc config --local --unset core.no_scm; fi
 	$(if $(filter gpu,$(DEVICE)),@python -c '$(gpu)')
-	trainyard repro $(addprefix evaluate@,$(MODEL)) $(if $(filter-out 1,$(JOBS)),--jobs $(JOBS))
+	$(if $(REMOTE),dvc remote default --local $(REMOTE)) # the one that DVC's --pull knows
+	trainyard repro $(if $(REMOTE),--pull) $(addprefix evaluate@,$(MODEL)) $(if $(filter-out 1,$(JOBS)),--jobs $(JOBS))
 
 pull: $(ready) ## Fetch from the remote what dvc.lock names, and prove it whole
 	dvc pull --allow-missing $(addprefix --remote ,$(REMOTE)) # a model that dvc.lock does not know yet is no fault

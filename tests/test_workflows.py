@@ -171,11 +171,16 @@ def test_retraining_from_a_change_to_the_champion(tmp_path):
     assert jobs["decide"].outputs == {"changed": "false"}
     assert results(jobs) == {"decide": "success", "train": "skipped", "offer": "skipped"}
 
-    # a change: figures against main, of the files that are offered
+    # a change: figures against main, of the files that are offered; nobody merges them, and nothing is trained twice
     github.edit("epochs: 4", "epochs: 1")
     jobs = github.run("retrain.yml")
     passed(jobs)
     assert "Running stage 'validate@tumours'" not in jobs["train"].log  # pulled
+    assert "Running stage 'train@mlp'" in jobs["train"].log
+    jobs = github.run("retrain.yml")
+    passed(jobs)
+    assert "Stage 'train@mlp' is cached - skipping run" in jobs["train"].log
+    assert len(github.gh.asked("api", "--method", "PATCH")) == 1
     (_, (arguments, body)) = github.gh.asked("pr", "create")
     branch = arguments[arguments.index("--head") + 1]
     github.git("fetch", "-q", "origin", cwd=github.work)

@@ -131,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915  # a list of verbs
     repro = verbs.add_parser("repro", help="check params.yaml, then run the line by DVC, alone in this folder")
     repro.add_argument("stages", nargs="*", help="stages of dvc.yaml, `register@mlp` (by default all)")
     repro.add_argument(
+        "--pull", action="store_true", help="fetch from DVC's default remote what any clone has run already"
+    )
+    repro.add_argument(
         "--jobs", type=_count, default=1, help="how many stages of the whole line at a time (%(default)s)"
     )
     verbs.add_parser("changed", help="print the stages that have to run; a fresh clone can be asked too")
@@ -220,13 +223,14 @@ def _refuse_strays(pipeline: Path) -> None:
         raise BadInput(*strays)
 
 
-def _repro(stages: Sequence[str], jobs: int, loaded: Params) -> None:
-    if stages and jobs > 1:
+def _repro(asked: argparse.Namespace, loaded: Params) -> None:
+    pull = ["--pull"] if asked.pull else []
+    if asked.stages and asked.jobs > 1:
         raise BadInput("--jobs is of the whole line: name no stage beside it")
     _check(loaded)
     with guard.alone("repro"):
         line = import_module("trainyard.line")
-        if code := line.side_by_side(jobs) if jobs > 1 else line.repro(stages):
+        if code := line.side_by_side(asked.jobs, pull) if asked.jobs > 1 else line.repro([*pull, *asked.stages]):
             sys.exit(code)
         line.refuse_uncached()
 
@@ -243,7 +247,7 @@ def _retrain(asked: argparse.Namespace, loaded: Params) -> None:
     from trainyard import line, offer
 
     if asked.verb == "repro":
-        _repro(asked.stages, asked.jobs, loaded)
+        _repro(asked, loaded)
     elif asked.verb == "offer":
         offer.offer(loaded)
     elif asked.verb == "accept":

@@ -37,12 +37,15 @@ def changed() -> list[str]:
         return list(_waiting(repo, missing=True))
 
 
-def repro(stages: Sequence[str]) -> int:
-    """`dvc repro` in this process, so that what holds the lock of the line is what runs it; gives DVC's exit code."""
+def repro(asked: Sequence[str]) -> int:
+    """`dvc repro` in this process, so that what holds the lock of the line is what runs it; gives DVC's exit code.
+
+    Asked are stages, by default all, and DVC's own options.
+    """
     from dvc.cli import main
 
     logging.getLogger().handlers.clear()  # DVC prints for itself
-    return int(main(["repro", *stages]))
+    return int(main(["repro", *asked]))
 
 
 def refuse_uncached() -> None:
@@ -55,7 +58,7 @@ def refuse_uncached() -> None:
             )
 
 
-def side_by_side(jobs: int) -> int:
+def side_by_side(jobs: int, asked: Sequence[str] = ()) -> int:
     """Run what has to run, `jobs` stages at a time, each by a `dvc repro` of its own once those before it are done.
 
     DVC lets go of its lock while a command runs, and takes turns at all else. dvc.lock is afterwards the same as after
@@ -73,7 +76,7 @@ def side_by_side(jobs: int) -> int:
     with ThreadPoolExecutor(jobs) as pool:
         try:
             while stages.is_active() and not failed:
-                running |= {pool.submit(_run, stage, processes): stage for stage in stages.get_ready()}
+                running |= {pool.submit(_run, [*asked, stage], processes): stage for stage in stages.get_ready()}
                 for over in wait(running, return_when=FIRST_COMPLETED).done:
                     stages.done(running.pop(over))
                     failed |= over.result() != 0
@@ -115,12 +118,12 @@ def _waiting(repo: "Repo", *, missing: bool = False) -> Mapping[str, list[str]]:
     return found
 
 
-def _run(stage: str, processes: "list[subprocess.Popen[str]]") -> int:
-    command = [sys.executable, "-c", DVC, str(os.getpid()), "--wait-for-lock", "repro", "--single-item", stage]
+def _run(asked: Sequence[str], processes: "list[subprocess.Popen[str]]") -> int:
+    command = [sys.executable, "-c", DVC, str(os.getpid()), "--wait-for-lock", "repro", "--single-item", *asked]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") as process:  # noqa: S603  # our own arguments
         processes.append(process)
         for line in process.stdout or ():
-            sys.stderr.write(f"{stage}: {line}")
+            sys.stderr.write(f"{asked[-1]}: {line}")
     return process.returncode
 
 
