@@ -8,12 +8,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
 from string import Template
 
 import pytest
+from ruamel.yaml import YAML
 from workflow_runner import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -160,11 +162,32 @@ def checked_by_skypilot(path, environment, place):
 
 
 @pytest.mark.slow
+def test_the_task_ends_before_it_trains_where_there_is_no_remote(here):
+    """Its commands up to the line, in a project that DVC has a cached output of."""
+    script = YAML(typ="safe").load(SKY)["run"].partition("make repro")[0].replace(".venv/bin/dvc", "dvc")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def dvc(command):
+        return subprocess.run(["dvc", *command.split()], env=environment, capture_output=True, check=True)
+
+    def task():
+        return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+
+    (here / "output").write_text("an output")
+    dvc("init --quiet --no-scm")
+    dvc("add --quiet output")
+    assert "no remote specified" in task().stderr
+    assert task().returncode
+    dvc(f"remote add --default --quiet store {here}/store")
+    assert task().returncode == 0, task().stderr
+
+
+@pytest.mark.slow
 def test_skypilot_takes_the_task_and_would_refuse_another(tmp_path, environment):
     good = checked_by_skypilot(SKY, environment, tmp_path)
     assert good.returncode == 0, good.stderr
     for number, (old, new) in enumerate(
-        [("use_spot", "use_spots"), ("file_mounts", "mounts"), ("workdir: .", "workdir: 1")]
+        [("use_spot", "use_spots"), ("file_mounts", "mounts"), ("workdir: .", "workdir: 1"), ("secrets:", "secret:")]
     ):
         planted = tmp_path / f"{number}.yaml"
         planted.write_text(SKY.read_text().replace(old, new))
