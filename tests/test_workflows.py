@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -129,6 +131,21 @@ def test_the_models_of_the_matrix_are_those_that_ship():
 def test_what_a_retraining_changes_starts_none():
     started = load("retrain.yml")["on"]["push"]["paths"]
     assert not [path for path in started if path.startswith(("dvc.lock", "reports"))]
+
+
+def starts(path, patterns):
+    """As GitHub does it, of patterns with `**` at their ends alone: the last that fits has the word."""
+    told = [not pattern.startswith("!") for pattern in patterns if fnmatch(path, pattern.removeprefix("!"))]
+    return bool(told) and told[-1]
+
+
+def test_new_data_of_any_dataset_starts_a_retraining():
+    patterns = load("retrain.yml")["on"]["push"]["paths"]
+    paths = {name: Path(spec.path) for name, spec in params.load(ROOT / "params.yaml").datasets.items()}
+    inside = {name: path / "file" if (ROOT / path).is_dir() else path for name, path in paths.items()}
+    assert not {name: path for name, path in inside.items() if not starts(path.as_posix(), patterns)}
+    assert not starts("data/README.md", patterns)
+    assert not starts("elsewhere/table.csv", patterns)
 
 
 def test_the_runner_of_these_tests_refuses_what_it_does_not_know():
