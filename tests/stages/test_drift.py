@@ -340,6 +340,29 @@ def test_of_200_clean_samples_of_the_shipped_data_no_more_than_the_level_alarm(n
     assert 1 <= alarms <= MOST_ALARMS
 
 
+@pytest.mark.slow
+def test_of_12_clean_halves_of_shipped_data_no_more_than_the_level_alarm_by_the_command_with_a_champion(project):
+    rows, alarms = pd.read_csv(ROOT / SHIPPED.dataset("tumours").path), 0
+    block = SHIPPED.dataset("tumours").model_dump(mode="json", exclude_none=True) | {"path": "old.csv"}
+    trained = {"family": "mlp", "layers": [8], "epochs": 10, "optimizer": {"learning_rate": 0.01}}
+    for number in range(12):
+        shuffled = rows.sample(frac=1, random_state=number)
+        shuffled.iloc[::2].to_csv("old.csv", index=False)
+        shuffled.iloc[1::2].to_csv("new.csv", index=False)
+        d, m = f"d{number}", f"m{number}"
+        raw = {"seed": number, "datasets": {d: block}, "train": {m: trained | {"dataset": d}}}
+        raw |= {"evaluate": {m: {"dataset": d}}, "drift": {"level": 0.05, "least": 0.0}}
+        with Path("params.yaml").open("w") as file:
+            YAML().dump(raw, file)
+        for verb, name in (("validate", d), ("prepare", d), ("train", m), ("evaluate", m), ("register", m)):
+            assert cli.main([verb, name]) == 0
+        code = cli.main(["drift", d, "new.csv"])
+        assert code in (0, 1)
+        assert f"{m}: answer" in {shift["measure"] for shift in report(f".trainyard/drift/{d}")["shifts"]}
+        alarms += code
+    assert alarms <= stats.binom.ppf(0.999, 12, 0.05)
+
+
 # === Series ===
 
 
