@@ -209,3 +209,65 @@ def test_a_calibration_error_without_an_interval_is_not_surely_too_large():
 def test_a_model_that_takes_more_than_its_budget_is_refused_without_a_figure(budget, checks):
     found = gate.within_budget({"megabytes": 2.0, "milliseconds": 101.5}, budget)
     assert [(check.name, check.passed, check.reason) for check in found] == checks
+
+
+# === The whole verdict ===
+
+ASKED = {"floor": {}, "margin": 0.0, "calibration": None, "budget": {}, "slices": [], "slice_margin": 0.0}
+ENDS = {"value": 0.75, "low": 0.1, "high": 0.2}
+METRICS = {"test": {"accuracy": ENDS, "auc": dict.fromkeys(ENDS), "calibration_error": ENDS}}
+BAR = "better than the champion"
+
+
+def judged(champion=None, asked=None, own=HALF):
+    scores = pd.DataFrame({"score": own, "naive_score": HALF - 1})
+    columns = pd.DataFrame({"part": np.repeat(["a", "b"], N // 2)})
+    return gate.judged(BINARY, METRICS, scores, {"megabytes": 2.0}, ASKED | (asked or {}), champion, columns, SAMPLE)
+
+
+def outcome(verdict):
+    return [(check.name, check.passed) for check in verdict.checks]
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        ({}, []),
+        ({"floor": {"accuracy": 0.8, "auc": 0.1}}, [("floor accuracy", False), ("floor auc", False)]),
+        ({"calibration": 0.15}, [("calibrated", True)]),
+        ({"calibration": 0.05}, [("calibrated", False)]),
+        ({"budget": {"megabytes": 1.0, "milliseconds": None}}, [("budget megabytes", False)]),
+        ({"slices": ["part"]}, [("no slice is worse than the champion", True)]),
+    ],
+    ids=["nothing", "floors", "calibration", "too sure", "budget", "slices"],
+)
+def test_each_thing_that_params_ask_for_is_a_check_and_one_that_fails_ends_it(asked, more):
+    verdict = judged(asked=asked)
+    assert sorted(outcome(verdict)) == sorted([("better than naive", True), (BAR, True), *more])
+    assert verdict.passed == all(passed for _, passed in more)
+
+
+def test_all_checks_are_made_in_one_order_whatever_fails():
+    asked = {"floor": {"accuracy": 0.9}, "calibration": 0.05, "budget": {"megabytes": 1.0}, "slices": ["part"]}
+    found = outcome(judged(HALF + np.repeat([9.0, -9.0], N // 2), asked))
+    assert found == [
+        ("floor accuracy", False),
+        ("better than naive", True),
+        ("calibrated", False),
+        ("budget megabytes", False),
+        (BAR, False),
+        ("no slice is worse than the champion", False),
+    ]
+
+
+def test_the_margins_are_those_of_params():
+    for margin, passed in [(0.05, True), (0.5, False)]:
+        assert judged(HALF - 0.1, {"margin": margin}).passed == passed
+    worse = HALF + np.repeat([0.1, -1.0], N // 2)
+    for margin, passed in [(0.0, False), (0.2, True)]:
+        assert judged(worse, {"slices": ["part"], "slice_margin": margin}).checks[-1].passed == passed
+
+
+def test_a_champion_that_cannot_be_compared_fails_with_the_words_why():
+    verdict = judged("its classes are others", {"slices": ["part"]})
+    assert verdict.checks[-1] == Check(BAR, False, "its classes are others")

@@ -13,6 +13,7 @@ from trainyard.quality.intervals import LEVEL, Draws, Interval
 from trainyard.quality.objectives import Objective
 
 Floats = NDArray[np.floating]
+BETTER = "better than the champion"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,37 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """As it stands in verdict.json."""
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+
+def judged(
+    objective: Objective,
+    metrics: Mapping[str, Any],
+    scores: pd.DataFrame,
+    taken: Mapping[str, float],
+    asked: Mapping[str, Any],
+    champion: Floats | str | None,
+    columns: pd.DataFrame,
+    sample: Draws,
+) -> Verdict:
+    """The verdict on a model: all checks that params ask for, in order, whether one before failed or not.
+
+    `metrics` are those of metrics.json, `scores` has `score` and `naive_score` of each test row, `taken` is what the
+    model takes by the units of its budget, `asked` its block of `evaluate`. `champion` holds that one's scores on the
+    same rows `[n]`, in words why it cannot be compared, or None where there is none; `columns` tell the slices apart.
+    """
+    values = {metric: np.nan if ends["value"] is None else ends["value"] for metric, ends in metrics["test"].items()}
+    own = scores["score"].to_numpy()
+    checks = [*floors(objective, values, asked["floor"])]
+    checks.append(better_than_naive(own, scores["naive_score"].to_numpy(), sample))
+    if asked["calibration"] is not None:
+        checks.append(calibrated(metrics["test"]["calibration_error"], asked["calibration"]))
+    checks += within_budget(taken, {unit: bound for unit, bound in asked["budget"].items() if bound is not None})
+    if isinstance(champion, str):
+        return Verdict((*checks, Check(BETTER, False, champion)))
+    checks.append(better_than_champion(own, champion, asked["margin"], sample))
+    if asked["slices"]:
+        checks.append(no_slice_worse(own, champion, columns, asked["slice_margin"], sample))
+    return Verdict(tuple(checks))
 
 
 def floors(objective: Objective, values: Mapping[str, float], floor: Mapping[str, float]) -> list[Check]:
@@ -90,14 +122,14 @@ def better_than_champion(scores: Floats, champion: Floats | None, margin: float,
     champion.
     """
     if champion is None:
-        return Check("better than the champion", True, "there is no champion")
+        return Check(BETTER, True, "there is no champion")
     difference = intervals.of_mean(scores - champion, sample)
     test, p = comparison.p_value(scores, champion, sample)
     passed = p <= (1 - LEVEL) / 2 and difference.low > margin
     told = f"on the same {len(scores)} rows the mean score differs by {difference}; {test}, p = {p:.2g}"
     better = "surely better" + (f" by more than {margin:.4g}" if margin else "")
     end = better if passed else f"{'a tie' if (scores == champion).all() else f'not {better}'}, so the champion stays"
-    return Check("better than the champion", passed, f"{told}: {end}")
+    return Check(BETTER, passed, f"{told}: {end}")
 
 
 def no_slice_worse(

@@ -6,7 +6,6 @@ Exit: 2 files that do not belong together, 5 MLflow does not answer; a model tha
 """
 
 import logging
-import math
 import os
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from trainyard import files, kinds, tracking
 from trainyard.errors import BadInput
 from trainyard.params import Params
 from trainyard.quality import evaluation, gate
-from trainyard.quality.gate import Check, Verdict
 from trainyard.reporting import card
 from trainyard.training import device
 
@@ -33,7 +31,6 @@ def register(name: str, params: Params) -> None:
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     folder, report = Path("models") / name, Path("reports/models") / name
     about, metrics = files.read_json(folder / "model.json"), files.read_json(report / "metrics.json")
-    values = {metric: math.nan if ends["value"] is None else ends["value"] for metric, ends in metrics["test"].items()}
     scores = pd.read_csv(report / "scores.csv", index_col="example", dtype={"example": str})
     if list(scores.index) != list(data.test.rows.index):
         raise BadInput(
@@ -44,12 +41,6 @@ def register(name: str, params: Params) -> None:
     reigns = champion is not None and champion.content == mine.content
     # the champion is held against whom it beat, so that a second verdict on it is the first one
     other = tracking.compared_with(mine) if reigns else champion
-    sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
-    own = scores["score"].to_numpy()
-    checks = [*gate.floors(data.objective, values, asked.floor)]
-    checks.append(gate.better_than_naive(own, scores["naive_score"].to_numpy(), sample))
-    if asked.calibration is not None:
-        checks.append(gate.calibrated(metrics["test"]["calibration_error"], asked.calibration))
     taken = {"megabytes": (folder / "model.keras").stat().st_size / 1e6}
     if asked.budget.milliseconds:
         device.start(params.training, params.seed)
@@ -58,18 +49,15 @@ def register(name: str, params: Params) -> None:
         model = saved.load(folder / "model.keras", about["sha256"])
         taken["milliseconds"] = saved.latency(model, about, data.test.raw)
         tracking.tag(mine, {"trainyard.milliseconds": f"{taken['milliseconds']:.3g}"})
-    checks += gate.within_budget(taken, asked.budget.model_dump(exclude_none=True))
-    columns = kinds.told_apart(data, asked.slices)
+    held: gate.Floats | str | None = None
     try:
-        others = tracking.scores_on(other, data).to_numpy() if other else None
-        checks.append(gate.better_than_champion(own, others, asked.margin, sample))
-        if asked.slices:
-            checks.append(gate.no_slice_worse(own, others, columns, asked.slice_margin, sample))
+        held = tracking.scores_on(other, data).to_numpy() if other else None
     except BadInput as error:
         whom = "the champion that it beat" if reigns else "the champion"
-        told = f"{whom} cannot be compared: {error} (`trainyard rollback {name} VERSION` names another)"
-        checks.append(Check("better than the champion", False, told))
-    verdict = Verdict(tuple(checks))
+        held = f"{whom} cannot be compared: {error} (`trainyard rollback {name} VERSION` names another)"
+    columns = kinds.told_apart(data, asked.slices)
+    sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
+    verdict = gate.judged(data.objective, metrics, scores, taken, asked.model_dump(), held, columns, sample)
 
     crowned = verdict.passed and not os.environ.get(APPROVAL) and not tracking.withdrawn(mine)
     decision = "champion" if reigns or crowned else "challenger"
@@ -80,5 +68,5 @@ def register(name: str, params: Params) -> None:
     files.write_json(report / "verdict.json", {**found, **verdict.as_dict()})
     files.write_text(report / "card.md", page)
     log.info("%s: version %s is %s", name, mine.version, decision)
-    for check in checks:
+    for check in verdict.checks:
         log.info("  %s %s: %s", "passed" if check.passed else "FAILED", check.name, check.reason)
