@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from trainyard.errors import BadInput, EnvironmentFailed
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+Shape = TypeVar("Shape")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """How systems say that there is no room: on the disk, for this user, in a file."""
 
@@ -100,6 +102,16 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path}: not found (run `dvc repro`, or the stage that writes it, first)") from None
     except ValueError as error:
         raise BadInput(f"{path}: no valid JSON: {error} (run the stage that writes it again)") from None
+
+
+def read_as(shape: type[Shape], path: Path) -> Shape:
+    """Read a JSON file that an earlier stage wrote of a dataclass; raises BadInput where it tells of none."""
+    try:
+        return TypeAdapter(shape).validate_python(read_json(path))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in fault["loc"])
+        raise BadInput(f"{path}: {where}{fault['msg'].lower()} (run the stage that writes it again)") from None
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

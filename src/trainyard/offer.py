@@ -23,6 +23,7 @@ from trainyard import files, job, reporting, tracking
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
 from trainyard.params import Params
 from trainyard.quality.objectives import OBJECTIVES
+from trainyard.quality.verdict import Check, Verdict
 from trainyard.reporting import results
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,8 @@ class Change:
     """The main metric first."""
     data: str
     """Whether it was trained and tested on the same examples as before."""
-    failed: Sequence[Mapping[str, Any]]
-    """Checks of the gate that it did not pass: `name`, `reason`."""
+    failed: Sequence[Check]
+    """Checks of the gate that it did not pass."""
     run: str
     page: str
     """Address of its run on the MLflow server; "" where there is none."""
@@ -165,7 +166,7 @@ def _change(name: str) -> Change | None:
     before = json.loads(old) if old else None
     if now == before:
         return None
-    objective, verdict = OBJECTIVES[now["objective"]], files.read_json(folder / "verdict.json")
+    objective, verdict = OBJECTIVES[now["objective"]], files.read_as(Verdict, folder / "verdict.json")
     metrics = [objective.main, *(metric for metric in objective.metrics if metric != objective.main)]
     known = before["test"] if before and before["objective"] == now["objective"] else {}
     curve = pd.read_csv(folder / "learning.csv", index_col="epoch")[["loss", "val_loss"]]
@@ -177,9 +178,9 @@ def _change(name: str) -> Change | None:
         "the same"
         if _prepared(_locked(_at("HEAD", LOCK)), now) == _prepared(_locked(LOCK.read_text(encoding="utf-8")), now)
         else "other",
-        [check for check in verdict["checks"] if not check["passed"]],
-        f"{name}-{verdict['content'][:8]}",
-        _page(name, now["dataset"], verdict["content"]),
+        [check for check in verdict.checks if not check.passed],
+        f"{name}-{verdict.content[:8]}",
+        _page(name, now["dataset"], verdict.content),
         (int(curve.index[0]), int(curve.index[-1])),
         [[float(f"{value:.4g}") for value in shown[column]] for column in shown],
     )
@@ -207,7 +208,7 @@ def _body(changes: Sequence[Change]) -> str:
 def _tell_refusal(change: Change) -> None:
     """As a warning; on GitHub as one that its pages show."""
     for check in change.failed:
-        told = f"{change.name}: refused by its gate: {check['name']}: {' '.join(check['reason'].split())}"
+        told = f"{change.name}: refused by its gate: {check.name}: {' '.join(check.reason.split())}"
         if not job.note("warning", "Gate", told):
             log.warning(told)
 

@@ -9,7 +9,7 @@ from contracts.test_families import KINDS, block
 
 from trainyard import kinds
 from trainyard.quality import evaluation
-from trainyard.quality.gate import Check, Verdict
+from trainyard.quality.verdict import Check, Verdict
 from trainyard.reporting import card, render
 
 SECTIONS = [
@@ -38,8 +38,9 @@ class Told:
     use: str | None = None
 
     def card(self):
-        verdict = Verdict((Check("better than naive", True, "0.1 | <is> enough"),))
-        return card.written(self.about, self.metrics, self.data, 0.25, self.use, "champion", verdict)
+        checks = (Check("better than naive", True, "0.1 | <is> enough"),)
+        verdict = Verdict("m", "sample", "0" * 64, "", checks, passed=True, decision="champion")
+        return card.written(self.about, self.metrics, self.data, 0.25, self.use, verdict)
 
 
 def told(folder, kind, objective):

@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from trainyard import files, kinds, params
+from trainyard.quality.verdict import Verdict
 from trainyard.stages.register import register
 
 
@@ -232,6 +233,10 @@ class Project:
         self.train(weights)
         self.evaluate(wrong)
         return self.register()
+
+    def verdict(self, mine, against, decision):
+        """A verdict on a version, whatever it is worth."""
+        return Verdict(self.name, self.dataset, mine.content, against, (), passed=True, decision=decision)
 
     def register(self):
         register(self.name, self.params)

@@ -1,5 +1,6 @@
 """Who may be champion: the verbs gate, promote and rollback, the ledger that decides, and a champion that was lost."""
 
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_of_two_first_champions_one_wins(project, client, verb, monkeypatch):
         project.train(weights)
         project.evaluate(4)
         mine = tracking.publish(project.name, project.params)
-        tracking.set_aliases(mine, "", champion=False, card="", verdict={"passed": True, "checks": []})
+        tracking.set_aliases(mine, project.verdict(mine, "", "challenger"), "")
     raced(monkeypatch, project, "1")
     code, _, err = verb("promote", "2")
     assert code == 4
@@ -395,6 +396,23 @@ def test_each_look_at_the_test_rows_is_counted(story, client, monkeypatch, caplo
     monkeypatch.setattr("trainyard.tracking.pyfunc.answers", lambda model, data: data.test.target[:, None] * 1.0)
     story.register()
     assert client.get_model_version(story.name, "3").tags["trainyard.looks"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "model: field required"),
+        ("[]", "input should be a dictionary"),
+        (None, "checks: 0: reason: field required"),
+    ],
+)
+def test_a_verdict_that_is_none_is_refused_in_a_line(story, verb, text, told):
+    path = story.report / "verdict.json"
+    checks = [{"name": "better than naive", "passed": True}]
+    path.write_text(text or json.dumps({**files.read_json(path), "checks": checks}))
+    code, out, err = verb("gate")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"error: {path}: {told}.* \(run the stage that writes it again\)\n", err)
 
 
 # === What a merge brings ===

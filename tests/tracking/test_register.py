@@ -242,7 +242,7 @@ def test_a_champion_that_came_meanwhile_is_not_overthrown_unasked(project, clien
     project.evaluate(wrong=0)
     third = tracking.publish(project.name, project.params)
     with pytest.raises(EnvironmentFailed, match="version 2 became champion meanwhile"):
-        tracking.set_aliases(third, beaten, champion=True, card="", verdict={"passed": True, "checks": []})
+        tracking.set_aliases(third, project.verdict(third, beaten, "champion"), "")
     assert aliases(client, project) == {"challenger": 2, "champion": 2}
 
 

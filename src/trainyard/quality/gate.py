@@ -1,7 +1,6 @@
 """The gate of `register`: may this model be champion? Each check says its figures and its reason in words."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,34 +10,10 @@ from numpy.typing import NDArray
 from trainyard.quality import comparison, evaluation, intervals
 from trainyard.quality.intervals import LEVEL, Draws, Interval
 from trainyard.quality.objectives import Objective
+from trainyard.quality.verdict import Check
 
 Floats = NDArray[np.floating]
 BETTER = "better than the champion"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was asked of the model."""
-
-    name: str
-    passed: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All checks; the model may be champion if every one passed."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """True where no check failed."""
-        return all(check.passed for check in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As it stands in verdict.json."""
-        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
 
 def judged(
@@ -50,8 +25,8 @@ def judged(
     champion: Floats | str | None,
     columns: pd.DataFrame,
     sample: Draws,
-) -> Verdict:
-    """The verdict on a model: all checks that params ask for, in order, whether one before failed or not.
+) -> tuple[Check, ...]:
+    """All checks of a model that params ask for, in order, whether one before failed or not.
 
     `metrics` are those of metrics.json, `scores` has `score` and `naive_score` of each test row, `taken` is what the
     model takes by the units of its budget, `asked` its block of `evaluate`. `champion` holds that one's scores on the
@@ -65,11 +40,11 @@ def judged(
         checks.append(calibrated(metrics["test"]["calibration_error"], asked["calibration"]))
     checks += within_budget(taken, {unit: bound for unit, bound in asked["budget"].items() if bound is not None})
     if isinstance(champion, str):
-        return Verdict((*checks, Check(BETTER, False, champion)))
+        return (*checks, Check(BETTER, False, champion))
     checks.append(better_than_champion(own, champion, asked["margin"], sample))
     if asked["slices"]:
         checks.append(no_slice_worse(own, champion, columns, asked["slice_margin"], sample))
-    return Verdict(tuple(checks))
+    return tuple(checks)
 
 
 def floors(objective: Objective, values: Mapping[str, float], floor: Mapping[str, float]) -> list[Check]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from trainyard import files
 from trainyard.kinds import Prepared
-from trainyard.quality.gate import Verdict
+from trainyard.quality.verdict import Verdict
 from trainyard.reporting import render
 
 
@@ -16,7 +16,6 @@ def written(
     data: Prepared,
     megabytes: float,
     use: str | None,
-    decision: str,
     verdict: Verdict,
 ) -> str:
     """The card as Markdown, from model.json, metrics.json and the gate's verdict.
@@ -24,7 +23,7 @@ def written(
     Raises ValueError where a section of it is empty.
     """
     counts = {split: len(getattr(data, split)) for split in ("train", "validation", "test")}
-    told = {"about": about, "metrics": metrics, "use": use, "decision": decision, "verdict": verdict}
+    told = {"about": about, "metrics": metrics, "use": use, "verdict": verdict}
     page = render("card.md", counts=counts, hash=files.digest([data.folder], data.folder), megabytes=megabytes, **told)
     if empty := empty_sections(page):
         raise ValueError(f"card of {about['model']}: nothing under `{empty[0]}`")

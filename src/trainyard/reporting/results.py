@@ -13,6 +13,7 @@ from trainyard.errors import BadInput
 from trainyard.params import Params
 from trainyard.quality import evaluation, intervals
 from trainyard.quality.objectives import OBJECTIVES, Objective
+from trainyard.quality.verdict import Verdict
 from trainyard.reporting import figure
 
 FIGURES = {
@@ -34,8 +35,7 @@ class Model:
     """model.json"""
     metrics: Mapping[str, Any]
     """metrics.json"""
-    verdict: Mapping[str, Any]
-    """verdict.json"""
+    verdict: Verdict
     history: pd.DataFrame
     scores: pd.DataFrame
     """Indexed by example: `score`, targets, `group` where there is one."""
@@ -48,7 +48,7 @@ class Model:
     @property
     def run(self) -> str:
         """The name of its run in MLflow."""
-        return f"{self.name}-{self.verdict['content'][:8]}"
+        return f"{self.name}-{self.verdict.content[:8]}"
 
     @property
     def what(self) -> str:
@@ -166,7 +166,7 @@ class Report:
     @property
     def summary(self) -> str:
         """How many models and datasets there are, and how many models are champion."""
-        champions = sum(model.verdict["decision"] == "champion" for model in self.models)
+        champions = sum(model.verdict.decision == "champion" for model in self.models)
         told = f"{_counted(len(self.models), 'model')} on {_counted(len(self.groups), 'dataset')}"
         return f"{told}, {_counted(champions, 'champion') if champions else 'no champion yet'}"
 
@@ -204,7 +204,7 @@ def _model(name: str, params: Params) -> Model | None:
         name in params.finetune,
         files.read_json(model / "model.json"),
         metrics,
-        files.read_json(report / "verdict.json"),
+        files.read_as(Verdict, report / "verdict.json"),
         pd.read_csv(model / "history.csv", index_col="epoch"),
         scores.set_index("example"),
     )

@@ -10,16 +10,17 @@ from pathlib import Path
 from trainyard import files, tracking
 from trainyard.errors import BadInput
 from trainyard.params import Params
+from trainyard.quality.verdict import Verdict
 
 
 def gate(name: str, params: Params) -> None:
     """Print each check of the verdict on `models/NAME`; raises GateRefused where it may not be champion."""
     params.model(name)
     folder, path = Path("models") / name, Path("reports/models") / name / "verdict.json"
-    verdict, content = files.read_json(path), tracking.content_of(folder)
-    if verdict["content"] != content:
+    verdict, content = files.read_as(Verdict, path), tracking.content_of(folder)
+    if verdict.content != content:
         raise BadInput(f"{path}: not about {folder} as it is (run `trainyard register {name}`)")
-    for check in verdict["checks"]:
-        sys.stdout.write(f"{'passed' if check['passed'] else 'FAILED'} {check['name']}: {check['reason']}\n")
+    for check in verdict.checks:
+        sys.stdout.write(f"{'passed' if check.passed else 'FAILED'} {check.name}: {check.reason}\n")
     sys.stdout.flush()
-    tracking.gate(name, content, verdict)
+    tracking.gate(verdict)

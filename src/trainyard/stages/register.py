@@ -7,7 +7,9 @@ Exit: 2 files that do not belong together, 5 MLflow does not answer; a model tha
 
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -15,6 +17,7 @@ from trainyard import files, kinds, tracking
 from trainyard.errors import BadInput
 from trainyard.params import Params
 from trainyard.quality import evaluation, gate
+from trainyard.quality.verdict import Verdict
 from trainyard.reporting import card
 from trainyard.training import device
 
@@ -57,16 +60,17 @@ def register(name: str, params: Params) -> None:
         held = f"{whom} cannot be compared: {error} (`trainyard rollback {name} VERSION` names another)"
     columns = kinds.told_apart(data, asked.slices)
     sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
-    verdict = gate.judged(data.objective, metrics, scores, taken, asked.model_dump(), held, columns, sample)
+    checks = gate.judged(data.objective, metrics, scores, taken, asked.model_dump(), held, columns, sample)
 
-    crowned = verdict.passed and not os.environ.get(APPROVAL) and not tracking.withdrawn(mine)
-    decision = "champion" if reigns or crowned else "challenger"
-    page = card.written(about, metrics, data, taken["megabytes"], asked.use, decision, verdict)
+    passed = all(check.passed for check in checks)
+    crowned = passed and not os.environ.get(APPROVAL) and not tracking.withdrawn(mine)
+    decision: Literal["champion", "challenger"] = "champion" if reigns or crowned else "challenger"
     against = other.content if other else ""
-    tracking.set_aliases(mine, against, champion=decision == "champion", card=page, verdict=verdict.as_dict())
-    found = {"model": name, "dataset": spec.dataset, "content": mine.content, "decision": decision, "against": against}
-    files.write_json(report / "verdict.json", {**found, **verdict.as_dict()})
+    verdict = Verdict(name, spec.dataset, mine.content, against, checks, passed, decision)
+    page = card.written(about, metrics, data, taken["megabytes"], asked.use, verdict)
+    tracking.set_aliases(mine, verdict, page)
+    files.write_json(report / "verdict.json", asdict(verdict))
     files.write_text(report / "card.md", page)
     log.info("%s: version %s is %s", name, mine.version, decision)
-    for check in verdict.checks:
+    for check in checks:
         log.info("  %s %s: %s", "passed" if check.passed else "FAILED", check.name, check.reason)

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard import files
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
 from trainyard.params import Params
+from trainyard.quality.verdict import Verdict
 from trainyard.tracking import ledger, registry, runs, store
 from trainyard.tracking.ledger import Entry
 from trainyard.tracking.registry import Registered
@@ -70,15 +71,12 @@ def withdrawn(mine: Registered) -> bool:
     return False
 
 
-def set_aliases(mine: Registered, against: str, *, champion: bool, card: str, verdict: Mapping[str, Any]) -> None:
-    """Make a version the challenger, and the champion too where it may be that; the card is its description.
-
-    `against` is the content of the champion that it was compared with, "" where there was none; `verdict` holds
-    `passed` and `checks`.
+def set_aliases(mine: Registered, verdict: Verdict, card: str) -> None:
+    """Make a version the challenger, and the champion too where the verdict says so; the card is its description.
 
     Raises Overtaken where somebody else moved an alias at the same time.
     """
-    _judge(mine, against, card, verdict, "register", crown=champion)
+    _judge(mine, verdict, card, "register")
 
 
 def restore_aliases(mine: Registered) -> None:
@@ -88,29 +86,29 @@ def restore_aliases(mine: Registered) -> None:
         there = registry.with_alias(client, mine.model, "champion")
         last = next(reversed(ledger.read(client, mine.model)), None)
     if there is None and (report / "verdict.json").is_file():
-        verdict = files.read_json(report / "verdict.json")
-        if verdict["content"] == mine.content:
-            crown, against = verdict["decision"] == "champion", verdict["against"] or ""
-            if last and last.content not in (mine.content, against):
-                crown = False
+        verdict = files.read_as(Verdict, report / "verdict.json")
+        if verdict.content == mine.content:
+            if last and last.content not in (mine.content, verdict.against):
+                verdict = replace(verdict, decision="challenger")
                 log.warning("%s: not made champion: the last one was version %s", mine.model, last.version)
-            elif not crown:
+            elif verdict.decision != "champion":
                 told = f"{mine.model}: no champion: models/ holds a challenger"
                 log.warning(
                     "%s; its champion comes back with `dvc repro` of the params that made it, and publish", told
                 )
             card = (report / "card.md").read_text(encoding="utf-8")
-            _judge(mine, against, card, verdict, "publish", crown=crown)
+            _judge(mine, verdict, card, "publish")
 
 
-def gate(name: str, content: str, verdict: Mapping[str, Any]) -> None:
-    """Hold a verdict on `content` against the present champion.
+def gate(verdict: Verdict) -> None:
+    """Hold a verdict against the present champion.
 
     Raises GateRefused where it did not pass, or passed against another champion.
     """
+    name, content = verdict.model, verdict.content
     with _moving(name) as client:
         now, _ = _present(client, name)
-        _pass(client, name, f"content {content[:8]}", verdict, verdict["against"], content, now)
+        _pass(client, name, f"content {content[:8]}", asdict(verdict), verdict.against, content, now)
 
 
 def promote(name: str, version: str | None, why: str | None) -> None:
@@ -185,16 +183,17 @@ def _moving(name: str) -> Iterator["MlflowClient"]:
         yield client
 
 
-def _judge(mine: Registered, against: str, card: str, verdict: Mapping[str, Any], verb: str, *, crown: bool) -> None:
+def _judge(mine: Registered, verdict: Verdict, card: str, verb: str) -> None:
     """Write a verdict on its version, and move the aliases that it gives."""
-    name, told = mine.model, {key: verdict[key] for key in ("passed", "checks")}
+    name, crown = mine.model, verdict.decision == "champion"
+    told = {key: value for key, value in asdict(verdict).items() if key in ("passed", "checks")}
     with _moving(name) as client:
         now, held = _present(client, name)
-        if crown and now and _key(now) not in (against, mine.content):
+        if crown and now and _key(now) not in (verdict.against, mine.content):
             raise Overtaken(f"{name}: version {now.version} became champion meanwhile (register again)")
         run_id = client.get_model_version(name, mine.version).run_id
         client.update_model_version(name, mine.version, _description(name, card, runs.cost(client, run_id)))
-        client.set_model_version_tag(name, mine.version, "trainyard.against", against)
+        client.set_model_version_tag(name, mine.version, "trainyard.against", verdict.against)
         client.set_model_version_tag(name, mine.version, "trainyard.verdict", json.dumps(told))
         _count_looks(client, mine)
         if crown:
