@@ -82,7 +82,7 @@ def write_model(folder, loaded, name, *, right, decision="champion"):
     files.write_json(folder / f"reports/models/{name}/metrics.json", metrics)
     check = {"name": "better than naive", "passed": decision == "champion", "reason": "0.1 | <is> enough"}
     verdict = {"model": name, "dataset": spec.dataset, "content": "0123456789abcdef", "decision": decision}
-    verdict |= {"passed": check["passed"], "checks": [check], "against": ""}
+    verdict |= {"passed": check["passed"], "checks": [check], "against": "", "metrics": "", "asked": {}}
     files.write_json(folder / f"reports/models/{name}/verdict.json", verdict)
     for figure in results.FIGURES:
         figures.save(Figure(figsize=(1, 1)), folder / f"reports/models/{name}/{figure}.png")

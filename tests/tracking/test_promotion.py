@@ -89,6 +89,21 @@ def test_the_gate_reads_no_verdict_on_another_model(story, verb):
     assert f"verdict.json: not about models/{story.name} as it is" in err
 
 
+@pytest.mark.parametrize("what", ["floor", "scores"])
+def test_the_gate_reads_no_verdict_on_other_floors_or_scores(story, verb, what):
+    if what == "floor":
+        story.floor = {"accuracy": 0.999}
+        of = f"evaluate.{story.name} of params.yaml"
+    else:
+        story.evaluate(wrong=30)
+        of = story.report / "metrics.json"
+    code, out, err = verb("gate")
+    assert (code, out) == (2, "")
+    assert f"verdict.json: not about {of} as it is (run `trainyard register {story.name}`)" in err
+    story.register()
+    assert verb("gate")[0] == 4
+
+
 def test_promote_takes_back_a_rollback_and_a_second_one_changes_nothing(story, client, verb, caplog):
     assert verb("rollback")[0] == 0
     assert aliases(client, story) == {"challenger": 2, "champion": 1}

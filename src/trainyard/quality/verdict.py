@@ -1,7 +1,8 @@
 """A verdict: what the gate found of a model, and what came of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Verdict:
     """Hash of models/MODEL."""
     against: str
     """Content of the champion that it was compared with; "" where there was none."""
+    metrics: str
+    """SHA-256 of the metrics.json that it is on."""
+    asked: Mapping[str, Any]
+    """The block of `evaluate` that it went by."""
     checks: tuple[Check, ...]
     passed: bool
     """Whether all checks did."""

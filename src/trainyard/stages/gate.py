@@ -1,7 +1,8 @@
 """Verb `gate`: may the model that was registered last be champion? Its verdict, for a terminal or a CI job.
 
-In:   models/MODEL, reports/models/MODEL/verdict.json from `register`, the champion in MLflow
-Exit: 2 a verdict on another model, 4 it did not pass, or not against the present champion, 5 MLflow does not answer
+In:   models/MODEL, its block in `evaluate`, reports/models/MODEL/{metrics.json, verdict.json}, the champion in MLflow
+Exit: 2 a verdict on another model, other metrics or other params, 4 it did not pass, or not against the present
+      champion, 5 MLflow does not answer
 """
 
 import sys
@@ -16,10 +17,16 @@ from trainyard.quality.verdict import Verdict
 def gate(name: str, params: Params) -> None:
     """Print each check of the verdict on `models/NAME`; raises GateRefused where it may not be champion."""
     params.model(name)
-    folder, path = Path("models") / name, Path("reports/models") / name / "verdict.json"
-    verdict, content = files.read_as(Verdict, path), tracking.content_of(folder)
-    if verdict.content != content:
-        raise BadInput(f"{path}: not about {folder} as it is (run `trainyard register {name}`)")
+    folder, report = Path("models") / name, Path("reports/models") / name
+    path, metrics = report / "verdict.json", report / "metrics.json"
+    verdict = files.read_as(Verdict, path)
+    for what, same in {
+        folder: verdict.content == tracking.content_of(folder),
+        metrics: verdict.metrics == files.sha256(metrics),
+        f"evaluate.{name} of params.yaml": verdict.asked == params.evaluate[name].model_dump(mode="json"),
+    }.items():
+        if not same:
+            raise BadInput(f"{path}: not about {what} as it is (run `trainyard register {name}`)")
     for check in verdict.checks:
         sys.stdout.write(f"{'passed' if check.passed else 'FAILED'} {check.name}: {check.reason}\n")
     sys.stdout.flush()

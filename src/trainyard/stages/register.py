@@ -66,7 +66,8 @@ def register(name: str, params: Params) -> None:
     crowned = passed and not os.environ.get(APPROVAL) and not tracking.withdrawn(mine)
     decision: Literal["champion", "challenger"] = "champion" if reigns or crowned else "challenger"
     against = other.content if other else ""
-    verdict = Verdict(name, spec.dataset, mine.content, against, checks, passed, decision)
+    basis = files.sha256(report / "metrics.json"), asked.model_dump(mode="json")
+    verdict = Verdict(name, spec.dataset, mine.content, against, *basis, checks, passed, decision)
     page = card.written(about, metrics, data, taken["megabytes"], asked.use, verdict)
     tracking.set_aliases(mine, verdict, page)
     files.write_json(report / "verdict.json", asdict(verdict))
