@@ -219,7 +219,7 @@ def test_of_two_first_champions_one_wins(project, client, verb, monkeypatch):
         project.train(weights)
         project.evaluate(4)
         mine = tracking.publish(project.name, project.params)
-        tracking.set_aliases(mine, project.verdict(mine, "", "challenger"), "")
+        tracking.set_aliases(mine, project.verdict(mine, "", "challenger"), "", tracking.reign(project.name))
     raced(monkeypatch, project, "1")
     code, _, err = verb("promote", "2")
     assert code == 4
@@ -340,6 +340,15 @@ def test_a_deleted_champion_that_is_made_again_is_held_against_whom_it_beat(stor
         assert verb("promote", "3")[0] == 0
         assert verb("rollback")[0] == 0
         assert aliases(client, story)["champion"] == 1
+
+
+def test_the_ledger_says_of_no_model_that_failed_that_it_passed(story, client):
+    client.delete_model_version(story.name, "2")
+    story.floor = {"accuracy": 0.99}
+    verdict = story.register()
+    assert (verdict["decision"], verdict["passed"]) == ("champion", False)
+    assert [entry.why for entry in ledger.read(client, story.name)[1:]] == ["passed its gate", "was champion before"]
+    assert aliases(client, story) == {"challenger": 3, "champion": 3}
 
 
 def test_a_reigning_champion_stays_and_says_so_where_the_one_it_beat_cannot_be_asked(story, client, verb):

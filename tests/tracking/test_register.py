@@ -9,6 +9,7 @@ import pytest
 
 from trainyard import tracking
 from trainyard.errors import BadInput, EnvironmentFailed
+from trainyard.tracking import ledger
 
 
 def aliases(client, project):
@@ -234,7 +235,8 @@ def test_a_champion_that_came_meanwhile_is_not_overthrown_unasked(project, clien
     """Two challengers beat the same champion: the later one was never compared with the earlier."""
     project.train("first")
     project.evaluate(wrong=16)
-    beaten = tracking.champion(project.name) or project.register()["content"]
+    beaten = project.register()["content"]
+    looked = tracking.reign(project.name)
     project.train("second")
     project.evaluate(wrong=8)
     project.register()
@@ -242,7 +244,7 @@ def test_a_champion_that_came_meanwhile_is_not_overthrown_unasked(project, clien
     project.evaluate(wrong=0)
     third = tracking.publish(project.name, project.params)
     with pytest.raises(EnvironmentFailed, match="version 2 became champion meanwhile"):
-        tracking.set_aliases(third, project.verdict(third, beaten, "champion"), "")
+        tracking.set_aliases(third, project.verdict(third, beaten, "champion"), "", looked)
     assert aliases(client, project) == {"challenger": 2, "champion": 2}
 
 
@@ -264,6 +266,28 @@ def test_a_line_that_is_overtaken_is_judged_again(project, client, monkeypatch, 
     assert outcome(verdict) == ("challenger", ["better than the champion"])
     assert aliases(client, project) == {"challenger": 3, "champion": 2}
     assert "version 2 became champion meanwhile" in caplog.text
+
+
+@pytest.mark.parametrize("moves", [["1"], ["1", "2"]], ids=["away", "away and back"])
+def test_a_rollback_while_the_reigning_is_judged_again_is_not_undone(project, client, monkeypatch, moves):
+    project.propose("first", 14)
+    project.propose("better", 7)
+    scores_on, looks = tracking.scores_on, []
+
+    def slow(version, data):
+        for to in [] if looks else moves:
+            tracking.rollback(project.name, to, "wrong on Mondays")
+        looks.append(version.version)
+        return scores_on(version, data)
+
+    monkeypatch.setattr(tracking, "scores_on", slow)
+    project.floor = {"accuracy": 0.99}
+    verdict = project.register()
+    assert len(looks) == 2
+    assert outcome(verdict) == ("challenger" if moves[-1] == "1" else "champion", ["floor accuracy"])
+    assert aliases(client, project)["champion"] == int(moves[-1])
+    assert len(ledger.read(client, project.name)) == 2 + len(moves)
+    assert ledger.read(client, project.name)[-1].why == "wrong on Mondays"
 
 
 PUBLISH = """

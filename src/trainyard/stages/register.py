@@ -40,7 +40,8 @@ def register(name: str, params: Params) -> None:
             f"{report}/scores.csv: not about the rows of build/{data.name}/test (run `trainyard evaluate {name}`)"
         )
 
-    mine, champion = tracking.publish(name, params), tracking.champion(name)
+    mine, looked = tracking.publish(name, params), tracking.reign(name)
+    champion = looked.champion
     reigns = champion is not None and champion.content == mine.content
     # the champion is held against whom it beat, so that a second verdict on it is the first one
     other = tracking.compared_with(mine) if reigns else champion
@@ -69,7 +70,7 @@ def register(name: str, params: Params) -> None:
     basis = files.sha256(report / "metrics.json"), asked.model_dump(mode="json")
     verdict = Verdict(name, spec.dataset, mine.content, against, *basis, checks, passed, decision)
     page = card.written(about, metrics, data, taken["megabytes"], asked.use, verdict)
-    tracking.set_aliases(mine, verdict, page)
+    tracking.set_aliases(mine, verdict, page, looked)
     files.write_json(report / "verdict.json", asdict(verdict))
     files.write_text(report / "card.md", page)
     log.info("%s: version %s is %s", name, mine.version, decision)

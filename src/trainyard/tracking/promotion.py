@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,11 +51,28 @@ def again_if_overtaken(judge: Callable[[str, Params], None]) -> Callable[[str, P
     return judged
 
 
+@dataclass(frozen=True)
+class Reign:
+    """Who is champion, and since which entry of the ledger: what a verdict has looked at."""
+
+    champion: Registered | None
+    entry: int
+    """0 where the ledger has none."""
+
+
+def reign(name: str) -> Reign:
+    """The present one; where the registry has lost its champion, that of the ledger's last entry, and a warning."""
+    with _moving(name) as client:
+        return _reign(*_present(client, name))
+
+
 def champion(name: str) -> Registered | None:
     """The version with the alias `champion`; where the registry has lost it, the ledger's last one, and a warning."""
-    with _moving(name) as client:
-        now, _ = _present(client, name)
-        return now
+    return reign(name).champion
+
+
+def _reign(now: Registered | None, held: Sequence[Entry]) -> Reign:
+    return Reign(now, held[-1].number if held else 0)
 
 
 def withdrawn(mine: Registered) -> bool:
@@ -71,12 +88,12 @@ def withdrawn(mine: Registered) -> bool:
     return False
 
 
-def set_aliases(mine: Registered, verdict: Verdict, card: str) -> None:
+def set_aliases(mine: Registered, verdict: Verdict, card: str, looked: Reign) -> None:
     """Make a version the challenger, and the champion too where the verdict says so; the card is its description.
 
-    Raises Overtaken where somebody else moved an alias at the same time.
+    `looked` is what the verdict has looked at. Raises Overtaken where somebody else moved an alias since.
     """
-    _judge(mine, verdict, card, "register")
+    _judge(mine, verdict, card, looked, "register")
 
 
 def restore_aliases(mine: Registered) -> None:
@@ -84,10 +101,11 @@ def restore_aliases(mine: Registered) -> None:
     report = Path("reports/models") / mine.model
     with store.connected() as client:
         there = registry.with_alias(client, mine.model, "champion")
-        last = next(reversed(ledger.read(client, mine.model)), None)
     if there is None and (report / "verdict.json").is_file():
         verdict = files.read_as(Verdict, report / "verdict.json")
         if verdict.content == mine.content:
+            looked = reign(mine.model)
+            last = looked.champion
             if last and last.content not in (mine.content, verdict.against):
                 verdict = replace(verdict, decision="challenger")
                 log.warning("%s: not made champion: the last one was version %s", mine.model, last.version)
@@ -97,7 +115,7 @@ def restore_aliases(mine: Registered) -> None:
                     "%s; its champion comes back with `dvc repro` of the params that made it, and publish", told
                 )
             card = (report / "card.md").read_text(encoding="utf-8")
-            _judge(mine, verdict, card, "publish")
+            _judge(mine, verdict, card, looked, "publish")
 
 
 def gate(verdict: Verdict) -> None:
@@ -126,7 +144,9 @@ def promote(name: str, version: str | None, why: str | None) -> None:
         if now is None or _key(now) != _key(mine):  # the champion whose alias was lost has passed once
             verdict = json.loads(to.tags.get("trainyard.verdict", "{}"))
             _pass(client, name, f"version {mine.version}", verdict, mine.against, mine.content, now)
-        how = _move(client, to, now, held, "promote", why or "passed its gate")
+        how = _move(
+            client, to, now, held, "promote", why or _reason(json.loads(to.tags.get("trainyard.verdict", "{}")))
+        )
         log.info("%s: version %s is champion%s", name, mine.version, how)
 
 
@@ -183,14 +203,15 @@ def _moving(name: str) -> Iterator["MlflowClient"]:
         yield client
 
 
-def _judge(mine: Registered, verdict: Verdict, card: str, verb: str) -> None:
+def _judge(mine: Registered, verdict: Verdict, card: str, looked: Reign, verb: str) -> None:
     """Write a verdict on its version, and move the aliases that it gives."""
     name, crown = mine.model, verdict.decision == "champion"
     told = {key: value for key, value in asdict(verdict).items() if key in ("passed", "checks")}
     with _moving(name) as client:
         now, held = _present(client, name)
-        if crown and now and _key(now) not in (verdict.against, mine.content):
-            raise Overtaken(f"{name}: version {now.version} became champion meanwhile (register again)")
+        if crown and _reign(now, held) != looked:
+            who = f"version {now.version} became champion" if now else "the champion was deleted"
+            raise Overtaken(f"{name}: {who} meanwhile (register again)")
         run_id = client.get_model_version(name, mine.version).run_id
         client.update_model_version(name, mine.version, _description(name, card, runs.cost(client, run_id)))
         client.set_model_version_tag(name, mine.version, "trainyard.against", verdict.against)
@@ -198,7 +219,7 @@ def _judge(mine: Registered, verdict: Verdict, card: str, verb: str) -> None:
         _count_looks(client, mine)
         if crown:
             try:
-                _move(client, client.get_model_version(name, mine.version), now, held, verb, "passed its gate")
+                _move(client, client.get_model_version(name, mine.version), now, held, verb, _reason(told))
             except GateRefused as refused:
                 raise Overtaken(f"{refused} (register again)") from None
         client.set_registered_model_alias(name, "challenger", mine.version)
@@ -278,6 +299,10 @@ def _entry(number: int, to: "ModelVersion", now: Registered | None, verb: str, w
         against=mine.against,
         verdict=told_verdict(json.loads(to.tags.get("trainyard.verdict", "{}"))),
     )
+
+
+def _reason(verdict: Mapping[str, Any]) -> str:
+    return "passed its gate" if verdict.get("passed") else "was champion before"
 
 
 def _after(former: str) -> str:
