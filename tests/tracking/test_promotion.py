@@ -157,11 +157,11 @@ def test_a_version_that_is_not_there_is_the_users_mistake(story, verb, verb_and_
 def test_rollback_without_a_champion_of_before_is_refused(project, client, verb):
     code, _, err = verb("rollback")
     assert code == 4
-    assert "none was champion so far: nothing to go back to" in err
+    assert f"error: {project.name}: none was champion so far: nothing to go back to" in err
     project.propose("first", 14)
     code, _, err = verb("rollback")
     assert code == 4
-    assert "version 1 is the only champion that the registry has: nothing to go back to" in err
+    assert "version 1 is the only champion of the registry: nothing to go back to" in err
     assert aliases(client, project) == {"challenger": 1, "champion": 1}
 
 
@@ -212,6 +212,17 @@ def test_of_two_promoters_that_looked_at_once_one_wins(story, client, verb, monk
     assert "version 3 became champion meanwhile, after version 1; version 2 is not" in err
     assert aliases(client, story)["champion"] == 3
     assert entries(client, story)[known:] == [("promote", 3, 1)]
+
+
+def test_of_two_that_promote_the_same_version_both_are_content(story, client, verb, monkeypatch, caplog):
+    tracking.rollback(story.name, "1", None)
+    known = len(entries(client, story))
+    raced(monkeypatch, story, "2")
+    caplog.clear()
+    assert verb("promote", "2") == (0, "", "")
+    assert caplog.messages == [f"{story.name}: version 2 is champion, as it was"]
+    assert aliases(client, story)["champion"] == 2
+    assert entries(client, story)[known:] == [("promote", 2, 1)]
 
 
 def test_of_two_first_champions_one_wins(project, client, verb, monkeypatch):

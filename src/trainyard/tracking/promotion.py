@@ -133,7 +133,7 @@ def promote(name: str, version: str | None, why: str | None) -> None:
     """Make a version, by default the challenger, the champion, if its verdict passed against the present one.
 
     A content that is champion already stays so. Raises BadInput where there is no such version, GateRefused where it
-    never passed, or not against the present champion, or somebody else was faster.
+    never passed, or not against the present champion, or somebody else was faster with another version.
     """
     with _moving(name) as client:
         to = version_of(client, name, version) if version else registry.with_alias(client, name, "challenger")
@@ -176,14 +176,14 @@ def rollback(name: str, version: str | None, why: str | None) -> None:
     """Make the champion before the present one champion again, or a version that is named, whatever its verdict.
 
     Raises BadInput where there is no such version, GateRefused where there was no champion before, or somebody else
-    moved it at the same time.
+    moved it at the same time, to yet another version.
     """
     with _moving(name) as client:
         now, held = _present(client, name)
         to = version_of(client, name, version) if version else _before(client, name, now, held)
         if to is None:
-            told = f"{now.version} is the only champion that the registry has" if now else "none was champion so far"
-            raise GateRefused(f"{name}: version {told}: nothing to go back to (`trainyard rollback {name} VERSION`)")
+            told = f"version {now.version} is the only champion of the registry" if now else "none was champion so far"
+            raise GateRefused(f"{name}: {told}: nothing to go back to (`trainyard rollback {name} VERSION`)")
         how = _move(client, to, now, held, "rollback", why or f"back from version {now.version if now else '-'}")
         log.info("%s: version %s is champion%s", name, to.version, how)
 
@@ -275,7 +275,9 @@ def _move(
         now = replace(now, version=held[-1].version)
     entry = _entry(held[-1].number + 1 if held else 1, to, now, verb, why)
     if not ledger.append(client, name, entry):
-        rival = ledger.read(client, name)[-1]
+        rival = _present(client, name)[1][-1]
+        if _known_by(rival.version, rival.content) == _key(mine):
+            return ", as it was"
         told = f"{name}: version {rival.version} became champion meanwhile"
         raise GateRefused(f"{told}{_after(rival.former)}; version {mine.version} is not")
     stands = ledger.settle(client, name, [*held, entry])
