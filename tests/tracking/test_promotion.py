@@ -403,6 +403,13 @@ def test_an_entry_is_never_written_over(story, client):
     assert ledger.read(client, story.name) == [first, second]
 
 
+@pytest.mark.parametrize(("why", "told"), [("\N{GRINNING FACE}" * 600, "\N{GRINNING FACE}" * 500), ("a\udcffb", "a?b")])
+def test_any_reason_can_be_read_again(story, client, verb, why, told):
+    assert verb("rollback", "--why", why)[0] == 0
+    assert ledger.read(client, story.name)[-1].why == told
+    assert f"by rollback: {told} (content" in verb("ledger")[1]
+
+
 def test_a_ledger_that_somebody_deletes_in_the_pages_comes_back(story, client, verb):
     client.delete_run(ledger._run(client, story.name).info.run_id)
     assert verb("rollback")[0] == 0

@@ -94,7 +94,9 @@ def append(client: "MlflowClient", name: str, entry: Entry) -> bool:
         client.set_registered_model_tag(name, TAG, run_id)
     told = asdict(replace(entry, why=entry.why[:500], verdict=entry.verdict[:1000], at=f"{datetime.now(UTC):%FT%TZ}"))
     told["token"] = uuid4().hex  # a param may be written twice with the same value: no two entries are equal
-    key, value = f"{entry.number:06}", json.dumps({k: v for k, v in told.items() if k not in ("number", "moved")})
+    told = {fact: value for fact, value in told.items() if fact not in ("number", "moved")}
+    # MLflow cuts a param of more than 6,000 characters, and an escape would be up to twelve of them
+    key, value = f"{entry.number:06}", json.dumps(told, ensure_ascii=False)
     try:
         client.log_param(run_id, key, value)
     except MlflowException:

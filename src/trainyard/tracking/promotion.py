@@ -295,7 +295,7 @@ def _entry(number: int, to: "ModelVersion", now: Registered | None, verb: str, w
         former=now.version if now else "",
         former_content=now.content if now else "",
         verb=verb,
-        why=" ".join(why.split()),
+        why=" ".join(why.split()).encode(errors="replace").decode(),  # a terminal may give what is no text
         commit=to.tags.get("trainyard.git_commit", ""),
         data=to.tags.get("trainyard.data", ""),
         against=mine.against,
