@@ -427,17 +427,28 @@ def test_a_ledger_that_was_purged_begins_anew(story, client, verb, database):
 
 
 def test_each_look_at_the_test_rows_is_counted(story, client, monkeypatch, caplog):
+    def looks(version):
+        return client.get_model_version(story.name, version).tags["trainyard.looks"]
+
     monkeypatch.setattr(promotion, "WORN", 3)
-    assert "were judged on these test rows" not in caplog.text
+    assert "on these test rows" not in caplog.text
     story.propose("third", 12)
     story.register()
-    assert [client.get_model_version(story.name, v).tags["trainyard.looks"] for v in "123"] == ["1", "2", "3"]
-    assert "3 models were judged on these test rows" in caplog.text
+    assert [looks(version) for version in "123"] == ["1", "2", "3"]
+    assert "3 verdicts were given on these test rows" in caplog.text
+    client.delete_model_version(story.name, "1")
+    story.floor = {"accuracy": 0.1}
+    story.register()
+    assert looks("3") == "4", "what was deleted was looked at all the same, and other floors are another look"
+    client.delete_registered_model(story.name)
+    story.name = f"{story.name}-b"
+    story.propose("of another name", 12)
+    assert looks("1") == "5"
     story.prepare(seed=2)
     story.evaluate(12)
     monkeypatch.setattr("trainyard.tracking.pyfunc.answers", lambda model, data: data.test.target[:, None] * 1.0)
     story.register()
-    assert client.get_model_version(story.name, "3").tags["trainyard.looks"] == "1"
+    assert looks("1") == "1"
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_version_says_what_it_came_from(project, client, told, monkeypatch):
     assert facts["time and energy of training"] == "-"  # nobody saw it
     assert facts["backbone"] == f"sha256 {'ab' * 32}, version v1, weights embedded, width 0.25"
     assert facts["compared with"] == f"version 1, content {first['content']}"
-    assert facts["models judged on its test rows"] == "2"
+    assert facts["verdicts on its test rows"] == "2"
     assert facts["verdict"] == "passed 2 checks"
     assert facts["  passed better than the champion"].startswith("on the same 40 rows")
     assert facts["ledger"].startswith("2. ")

@@ -3,7 +3,8 @@
 Entry 12 is that run's param `000012`. MLflow refuses to change a param, so of two who write the same entry, on however
 many machines, one is refused: the compare-and-set that aliases lack. The ledger decides, the alias `champion` follows:
 who has written an entry moves the alias and marks the entry as moved; where that one died in between, the next does it.
-The ledger lives where the registry lives, and survives the deletion of a version and of the registered model.
+The ledger lives where the registry lives, and survives the deletion of a version and of the registered model. What was
+judged on which test rows stands there too.
 """
 
 import json
@@ -61,7 +62,7 @@ class Entry:
 
 def start(client: "MlflowClient", name: str) -> str:
     """The id of the run that a new registered model names as its ledger: the one of before, where there was one."""
-    if before := _runs(client, name):
+    if before := _of(client, name):
         return before[0].info.run_id
     run_id = client.create_run(store.experiment(client, EXPERIMENT), tags={TAG: name}, run_name=name).info.run_id
     client.update_run(run_id, "FINISHED")
@@ -86,10 +87,7 @@ def append(client: "MlflowClient", name: str, entry: Entry) -> bool:
     """Write an entry; False where another one has that number already."""
     from mlflow.exceptions import MlflowException
 
-    run = _run(client, name)
-    run_id = run.info.run_id if run else start(client, name)
-    if run and run.info.lifecycle_stage == "deleted":
-        client.restore_run(run_id)
+    run_id = _opened(client, name)
     if client.get_registered_model(name).tags.get(TAG) != run_id:  # registered before there was a ledger
         client.set_registered_model_tag(name, TAG, run_id)
     told = asdict(replace(entry, why=entry.why[:500], verdict=entry.verdict[:1000], at=f"{datetime.now(UTC):%FT%TZ}"))
@@ -105,6 +103,16 @@ def append(client: "MlflowClient", name: str, entry: Entry) -> bool:
             raise
         return there == value
     return True
+
+
+def look(client: "MlflowClient", name: str, test: str, judged: str) -> int:
+    """Note that something was judged on test rows, both told by hashes; gives how much was on these, of all models.
+
+    A note outlives version and model.
+    """
+    which = f"look.{test[:8]}."
+    client.log_param(_opened(client, name), which + judged[:8], "yes")
+    return len({key for run in _runs(client, "") for key in run.data.params if key.startswith(which)})
 
 
 def settle(client: "MlflowClient", name: str, entries: Sequence[Entry]) -> str:
@@ -138,6 +146,14 @@ def settle(client: "MlflowClient", name: str, entries: Sequence[Entry]) -> str:
     return stands
 
 
+def _opened(client: "MlflowClient", name: str) -> str:
+    """The id of the run, which can be written to: one that somebody deleted in the pages comes back."""
+    run = _run(client, name)
+    if run and run.info.lifecycle_stage == "deleted":
+        client.restore_run(run.info.run_id)
+    return run.info.run_id if run else start(client, name)
+
+
 def _run(client: "MlflowClient", name: str) -> "Run | None":
     """The run that the registered model names, else the oldest one that names the model."""
     from mlflow.exceptions import MlflowException
@@ -149,14 +165,17 @@ def _run(client: "MlflowClient", name: str) -> "Run | None":
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-    return next(iter(_runs(client, name)), None)
+    return next(iter(_of(client, name)), None)
 
 
-def _runs(client: "MlflowClient", name: str) -> "Sequence[Run]":
+def _of(client: "MlflowClient", name: str) -> "Sequence[Run]":
+    return _runs(client, f"tags.`{TAG}` = '{name}'")
+
+
+def _runs(client: "MlflowClient", asked: str) -> "Sequence[Run]":
     from mlflow.entities import ViewType
 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return []
-    asked, order = f"tags.`{TAG}` = '{name}'", ["attributes.start_time ASC"]
-    return client.search_runs([experiment.experiment_id], asked, ViewType.ALL, order_by=order)
+    return client.search_runs([experiment.experiment_id], asked, ViewType.ALL, order_by=["attributes.start_time ASC"])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 MOST_LETTERS = 5000
 """As many as a database takes of a description."""
 WORN = 10
-"""Contents that were judged on the same test rows, from which on that is worth a word."""
+"""Verdicts on the same test rows, of all models, from which on that is worth a word."""
 
 
 class Overtaken(EnvironmentFailed):
@@ -216,7 +217,7 @@ def _judge(mine: Registered, verdict: Verdict, card: str, looked: Reign, verb: s
         client.update_model_version(name, mine.version, _description(name, card, runs.cost(client, run_id)))
         client.set_model_version_tag(name, mine.version, "trainyard.against", verdict.against)
         client.set_model_version_tag(name, mine.version, "trainyard.verdict", json.dumps(told))
-        _count_looks(client, mine)
+        _count_looks(client, mine, verdict)
         if crown:
             try:
                 _move(client, client.get_model_version(name, mine.version), now, held, verb, _reason(told))
@@ -376,12 +377,15 @@ def _known_by(version: str, content: str) -> str:
     return content or f"version {version}"
 
 
-def _count_looks(client: "MlflowClient", mine: Registered) -> None:
-    """Say how many contents were judged on the same test rows (the reusable holdout, Dwork et al., Science 2015)."""
+def _count_looks(client: "MlflowClient", mine: Registered, verdict: Verdict) -> None:
+    """Say how many verdicts there were on the same test rows (the reusable holdout, Dwork et al., Science 2015).
+
+    The same content under other floors is judged anew.
+    """
     test = client.get_model_version(mine.model, mine.version).tags.get("trainyard.test", "")
-    found = client.search_model_versions(f"name = '{mine.model}' and tags.`trainyard.test` = '{test}'")
-    looks = len({one.tags["trainyard.content"] for one in found if "trainyard.verdict" in one.tags})
+    judged = sha256(json.dumps([mine.content, verdict.asked], sort_keys=True).encode()).hexdigest()
+    looks = ledger.look(client, mine.model, test, judged)
     client.set_model_version_tag(mine.model, mine.version, "trainyard.looks", str(looks))
     if looks >= WORN:
-        told = "%s: %d models were judged on these test rows; each look makes the winner's figure a little too good %s"
+        told = "%s: %d verdicts were given on these test rows; each makes the winner's figure a little too good %s"
         log.warning(told, mine.model, looks, "(take new test rows: more data, or another seed)")

@@ -120,7 +120,7 @@ def _facts(client: "MlflowClient", version: "ModelVersion") -> Iterator[str]:
         "time and energy of training": runs.cost(client, version.run_id),
         "backbone": ", ".join(f"{key} {value}" for key, value in backbone.items()),
         "compared with": f"{which}, content {against}" if against else "",
-        "models judged on its test rows": tags.get("trainyard.looks"),
+        "verdicts on its test rows": tags.get("trainyard.looks"),
         "verdict": promotion.told_verdict(verdict),
     }.items():
         yield f"{fact}: {value or UNKNOWN}"
