@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -78,6 +79,8 @@ def _run(asked: argparse.Namespace) -> int:
         alone[asked.verb]()
         return 0
     loaded = params.load()
+    if asked.verb != "init" and getattr(asked, "name", None) is not None:
+        _refuse_unknown(asked.verb, asked.name, loaded)
     if asked.verb == "init":
         import_module("trainyard.draft").init(Path(asked.path), asked.name, loaded)
     elif asked.verb in ("check", "doctor"):
@@ -169,6 +172,14 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915  # a list of verbs
     ui.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="(%(default)s)")
     return parser
+
+
+def _refuse_unknown(verb: str, name: str, loaded: Params) -> None:
+    """Before anything is locked, or looked for, by the name."""
+    model = re.split("[@/]", name)[0] if verb == "explain" else name
+    params.refuse_misnamed(model)
+    if verb in (*MOVES, "ledger", "explain"):
+        import_module("trainyard.tracking").refuse_unknown(model, loaded)
 
 
 def _remedy(error: OSError) -> str:
@@ -293,7 +304,7 @@ def _tell(asked: argparse.Namespace, loaded: Params) -> None:
     if asked.verb == "ledger":
         lines = tracking.history(asked.name)
     else:
-        lines = tracking.explain(asked.name) if asked.name else tracking.made_from(Path(asked.lock), loaded)
+        lines = tracking.explain(asked.name) if asked.name is not None else tracking.made_from(Path(asked.lock), loaded)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 

@@ -24,6 +24,7 @@ PARAMS_FILE = Path("params.yaml")
 MOST_BYTES = 1_000_000
 DEEPEST = 50
 SCHEMA_FILE = Path("params.schema.json")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
@@ -32,6 +33,12 @@ def nearest(name: object, names: Iterable[str]) -> str:
     close = [known for known in names if given in (known.lower(), "".join(word[0] for word in known.split("_")))]
     close = close or get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(names)}"
+
+
+def refuse_misnamed(name: str) -> None:
+    """Raises BadInput for what no block of params, and so no file, lock or model, can be called."""
+    if not NAME.fullmatch(name):
+        raise BadInput(f"`{name}`: no name (one is made of small letters, digits, - and _)")
 
 
 def _known(names: Iterable[str]) -> AfterValidator:
@@ -1037,10 +1044,9 @@ class Params(Spec):
         return self.model_copy(update={section: models})
 
     def _contradictions(self) -> Iterable[str]:
-        name_pattern = re.compile(r"[a-z0-9][a-z0-9_-]*")
         for section in ("datasets", "train", "finetune", "evaluate", "pretrain"):
             for name in getattr(self, section):
-                if not name_pattern.fullmatch(name):
+                if not NAME.fullmatch(name):
                     yield f"{section}.{name}: a name is made of small letters, digits, - and _"
         for name in self.train.keys() & self.finetune.keys():
             yield f"finetune.{name}: `train` has a model of that name already"

@@ -148,3 +148,51 @@ def test_a_file_that_is_no_lock_is_refused(project, told, lock):
 
 def test_a_ledger_without_entries_says_so(project, told):
     assert told("ledger", project.name)[:2] == (0, {project.name: "the ledger has no entry"})
+
+
+# === Names that are none ===
+
+
+@pytest.mark.bad_input(
+    number=83,
+    what="a name that no model can have, to any verb",
+    then="exit 2: `` `a'b`: no name (one is made of small letters, digits, - and _) ``; no file is written",
+)
+@pytest.mark.parametrize(
+    "verb", ["ledger", "explain", "promote", "rollback", "gate", "publish", "register", "train", "tune"]
+)
+def test_what_is_no_name_is_refused_before_anything_is_locked(project_folder, project, capfd, verb):
+    project.write_params()
+    before = sorted(project_folder.rglob("*"))
+    for name in ("a'b", "../../../esc/x", "", "trainyard.ledger", "a\nb", "M"):
+        capfd.readouterr()
+        assert cli.main([verb, name]) == 2
+        out, err = capfd.readouterr()
+        told = (name.partition("/")[0] if verb == "explain" else name).replace("\n", "\\n")
+        assert (out, err) == ("", f"error: `{told}`: no name (one is made of small letters, digits, - and _)\n")
+    assert sorted(project_folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("verb", ["ledger", "explain", "promote", "rollback"])
+def test_a_model_that_nobody_knows_is_the_users_mistake(project, capfd, verb):
+    project.write_params()
+    assert cli.main([verb, f"{project.name}s"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"error: {project.name}s: neither params.yaml nor the registry has such a model; did you mean" in err
+
+
+def test_a_model_that_the_registry_alone_knows_is_told_of(project, told, client, new_project):
+    project.propose("first", 14)
+    client.delete_registered_model(project.name)  # its ledger is there still
+    name, project.name = project.name, f"{project.name}-b"
+    assert told("ledger", name)[0] == 0
+
+
+@pytest.mark.parametrize("asked", ["@", "/", "@a\nb", "/1/2", "@a@b", "/x"])
+def test_odd_questions_are_the_users_mistake(project, capfd, asked):
+    project.propose("first", 14)
+    project.write_params()
+    capfd.readouterr()
+    assert cli.main(["explain", project.name + asked]) == 2
+    assert capfd.readouterr().err.startswith(f"error: {project.name}: the registry has no ")

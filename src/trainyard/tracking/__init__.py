@@ -16,7 +16,7 @@ from trainyard.tracking.promotion import (
     withdrawn,
 )
 from trainyard.tracking.provenance import amiss, explain, history, made_from, page
-from trainyard.tracking.registry import Registered, answers, compared_with, publish, scores_on, tag
+from trainyard.tracking.registry import Registered, answers, compared_with, publish, refuse_unknown, scores_on, tag
 from trainyard.tracking.runs import Live, content_of, live, stale
 from trainyard.tracking.store import connected, uri
 from trainyard.tracking.sweeps import Sweep, sweep
@@ -41,6 +41,7 @@ __all__ = [
     "promote",
     "promote_merged",
     "publish",
+    "refuse_unknown",
     "reign",
     "restore_aliases",
     "rollback",

@@ -23,7 +23,7 @@ def explain(asked: str) -> list[str]:
 
     Raises BadInput where the registry has no such version.
     """
-    name, sign, which = re.fullmatch(r"([^@/]*)([@/]?)(.*)", asked).groups()  # type: ignore[union-attr]
+    name, sign, which = re.fullmatch(r"(?s)([^@/]*)([@/]?)(.*)", asked).groups()  # type: ignore[union-attr]
     with store.connected() as client:
         if sign == "/":
             version = promotion.version_of(client, name, which)

@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from trainyard import files, kinds
 from trainyard.errors import BadInput
 from trainyard.kinds import Prepared
-from trainyard.params import Params
+from trainyard.params import PARAMS_FILE, Params, nearest
 from trainyard.quality.objectives import OBJECTIVES
 from trainyard.tracking import ledger, pyfunc, runs, store
 
@@ -70,6 +70,17 @@ def publish(name: str, params: Params) -> Registered:
         version = with_content(client, name, content) or _register(client, run, content, about, data, tags)
         _made_again(client, version, tags)
         return registered(version)
+
+
+def refuse_unknown(name: str, params: Params) -> None:
+    """Raises BadInput for a model that neither params nor the registry nor its ledgers know."""
+    if name in params.models:
+        return
+    with store.connected() as client:
+        if client.search_registered_models(f"name = '{name}'") or ledger.read(client, name):
+            return
+        known = {*params.models, *(model.name for model in client.search_registered_models())}
+    raise BadInput(f"{name}: neither {PARAMS_FILE} nor the registry has such a model; {nearest(name, known)}")
 
 
 def compared_with(mine: Registered) -> Registered | None:
