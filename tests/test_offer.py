@@ -104,7 +104,7 @@ def retrain(accuracy, epochs, checks=(), data=""):
         stages["prepare@tumours"]["outs"][0]["md5"] = data
     write_lock(stages)
     verdict = {"model": "mlp", "dataset": "tumours", "content": "abcdef0123", "against": "", "metrics": ""}
-    verdict |= {"asked": {}, "checks": list(checks), "passed": not checks, "decision": "challenger"}
+    verdict |= {"asked": {}, "checks": list(checks), "passed": not checks, "decision": "challenger", "remark": ""}
     METRICS.with_name("verdict.json").write_text(json.dumps(verdict))
     rows = [f"{epoch},{1 / (epoch + 1)},{1.5 / (epoch + 1)},1" for epoch in range(1, epochs + 1)]
     METRICS.with_name("learning.csv").write_text("\n".join(["epoch,loss,val_loss,kept", *rows, ""]))

@@ -39,7 +39,7 @@ class Told:
 
     def card(self):
         checks = (Check("better than naive", True, "0.1 | <is> enough"),)
-        verdict = Verdict("m", "sample", "0" * 64, "", "", {}, checks, passed=True, decision="champion")
+        verdict = Verdict("m", "sample", "0" * 64, "", "", {}, checks, passed=True, decision="champion", remark="")
         return card.written(self.about, self.metrics, self.data, 0.25, self.use, verdict)
 
 

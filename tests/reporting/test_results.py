@@ -49,7 +49,7 @@ def write_data(folder, name, *, kind, objective, labels=(), remarks=()):
     files.write_json(folder / f"reports/data/{name}/verdict.json", {**verdict, "labels": labels, "remarks": remarks})
 
 
-def write_model(folder, loaded, name, *, right, decision="champion"):
+def write_model(folder, loaded, name, *, right, decision="champion", remark=""):
     spec = loaded.model(name)
     about = {"model": name, "family": spec.family, "dataset": spec.dataset, "parameters": 12345}
     about["backbone"] = {"weights": "none"} if name in loaded.finetune else None
@@ -82,7 +82,14 @@ def write_model(folder, loaded, name, *, right, decision="champion"):
     files.write_json(folder / f"reports/models/{name}/metrics.json", metrics)
     check = {"name": "better than naive", "passed": decision == "champion", "reason": "0.1 | <is> enough"}
     verdict = {"model": name, "dataset": spec.dataset, "content": "0123456789abcdef", "decision": decision}
-    verdict |= {"passed": check["passed"], "checks": [check], "against": "", "metrics": "", "asked": {}}
+    verdict |= {
+        "passed": check["passed"],
+        "checks": [check],
+        "against": "",
+        "metrics": "",
+        "asked": {},
+        "remark": remark,
+    }
     files.write_json(folder / f"reports/models/{name}/verdict.json", verdict)
     for figure in results.FIGURES:
         figures.save(Figure(figsize=(1, 1)), folder / f"reports/models/{name}/{figure}.png")
@@ -162,6 +169,14 @@ def test_what_users_and_gates_say_stays_text(project):
     assert "0.1 | &lt;is&gt; enough" in page
     assert "0.1 \\| &lt;is> enough" in markdown
     assert "&lt;value>\\|&#64;all" in markdown
+
+
+def test_what_a_challenger_waits_for_is_told(project):
+    assert not any("is left to" in page for page in pages(project))
+    write_model(project, params.parse(PARAMS), "cnn", right=50, decision="challenger", remark="It is left to `you`.")
+    page, markdown = pages(project)
+    assert '<p class="small">It is left to <code>you</code>.</p>' in page
+    assert "\nIt is left to `you`.\n" in markdown
 
 
 def test_models_of_one_dataset_are_compared_on_the_same_rows(project):

@@ -236,7 +236,9 @@ class Project:
 
     def verdict(self, mine, against, decision):
         """A verdict on a version, whatever it is worth."""
-        return Verdict(self.name, self.dataset, mine.content, against, "", {}, (), passed=True, decision=decision)
+        return Verdict(
+            self.name, self.dataset, mine.content, against, "", {}, (), passed=True, decision=decision, remark=""
+        )
 
     def register(self):
         register(self.name, self.params)

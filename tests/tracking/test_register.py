@@ -35,7 +35,8 @@ def test_the_first_good_model_is_champion(project, client):
     ]
     assert aliases(client, project) == {"challenger": 1, "champion": 1}
     card = (project.report / "card.md").read_text()
-    assert "**Champion**: mlp with 10 parameters" in card
+    assert "**Passed** its gate: mlp with 10 parameters" in card
+    assert "left to a person" not in card
     assert "| accuracy | 0.950 | 0.000 to 1.000 | 0.500 | 1.000 |" in card
     assert "| auc | - | - to - | 0.500 | - |" in card
     assert client.get_model_version(project.name, "1").description == card
@@ -47,6 +48,9 @@ def test_what_waits_for_approval_is_no_champion_until_it_is_promoted(project, cl
     verdict = project.propose("first", 2)
     assert verdict["passed"]
     assert verdict["decision"] == "challenger"
+    told = f"Whether it is champion is left to a person: `trainyard promote {project.name}` makes it that."
+    assert verdict["remark"] == told
+    assert f"\n{told}\n" in client.get_model_version(project.name, "1").description
     assert aliases(client, project) == {"challenger": 1}
     tracking.promote(project.name, None, None)
     assert aliases(client, project) == {"challenger": 1, "champion": 1}
@@ -67,6 +71,15 @@ def test_registering_again_says_the_same_bytes(project, client):
     project.register()  # the champion is this very content: compared with the one it beat, not with itself
     assert (project.report / "verdict.json").read_bytes() == second
     assert aliases(client, project) == {"challenger": 2, "champion": 2}
+
+
+def test_a_card_says_nothing_that_a_later_champion_makes_untrue(project, client):
+    for weights, wrong in [("first", 14), ("worse", 18), ("better", 7)]:
+        project.propose(weights, wrong)
+    cards = [client.get_model_version(project.name, version).description for version in "123"]
+    told = ["Passed", "Did not pass", "Passed"]
+    assert [f"**{how}** its gate: mlp" in card for how, card in zip(told, cards, strict=True)] == [True] * 3
+    assert not any(word in card for word in ("Champion", "Challenger") for card in cards)
 
 
 def test_a_tie_keeps_the_champion(project, client):

@@ -32,3 +32,5 @@ class Verdict:
     passed: bool
     """Whether all checks did."""
     decision: Literal["champion", "challenger"]
+    remark: str
+    """What a challenger waits for that passed; "" of all others."""

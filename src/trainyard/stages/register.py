@@ -67,8 +67,10 @@ def register(name: str, params: Params) -> None:
     crowned = passed and not os.environ.get(APPROVAL) and not tracking.withdrawn(mine)
     decision: Literal["champion", "challenger"] = "champion" if reigns or crowned else "challenger"
     against = other.content if other else ""
+    waits = f"Whether it is champion is left to a person: `trainyard promote {name}` makes it that."
+    remark = waits if passed and decision == "challenger" else ""
     basis = files.sha256(report / "metrics.json"), asked.model_dump(mode="json")
-    verdict = Verdict(name, spec.dataset, mine.content, against, *basis, checks, passed, decision)
+    verdict = Verdict(name, spec.dataset, mine.content, against, *basis, checks, passed, decision, remark)
     page = card.written(about, metrics, data, taken["megabytes"], asked.use, verdict)
     tracking.set_aliases(mine, verdict, page, looked)
     files.write_json(report / "verdict.json", asdict(verdict))
