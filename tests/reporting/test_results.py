@@ -91,6 +91,7 @@ def write_model(folder, loaded, name, *, right, decision="champion", remark=""):
         "remark": remark,
     }
     files.write_json(folder / f"reports/models/{name}/verdict.json", verdict)
+    (folder / f"reports/models/{name}/card.md").write_text(f"# {name}\n\n## For <whom>\n")
     for figure in results.FIGURES:
         figures.save(Figure(figsize=(1, 1)), folder / f"reports/models/{name}/{figure}.png")
 
@@ -138,6 +139,8 @@ def test_the_page_has_no_empty_section_and_no_dead_link(project):
     assert not re.search(
         r"<(tbody|ul|dl|dd|p|div|nav|figcaption)[^>]*>\s*</\1>", page.replace('<div class="rails"></div>', "")
     )
+    linked = re.findall(r'href="([^#].*?)"', page) + re.findall(r"\]\((.*?)\)", markdown)
+    assert not [path for path in linked if path.endswith(".md")], "git does not keep the cards"
     assert set(re.findall(r'href="#(.*?)"', page)) <= set(re.findall(r'id="(.*?)"', page))
     tables = re.findall(r"(?m)^\|[-|]+\|\n(.?)", markdown)
     assert set(tables) == {"|"}, "a table without rows"
@@ -166,6 +169,7 @@ def test_the_same_results_give_the_same_bytes(project):
 def test_what_users_and_gates_say_stays_text(project):
     page, markdown = pages(project)
     assert "<value>" not in page
+    assert '<pre class="small"># cnn\n\n## For &lt;whom&gt;\n</pre>' in page
     assert "0.1 | &lt;is&gt; enough" in page
     assert "0.1 \\| &lt;is> enough" in markdown
     assert "&lt;value>\\|&#64;all" in markdown

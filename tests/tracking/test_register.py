@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import artifacts
 
 from trainyard import tracking
 from trainyard.errors import BadInput, EnvironmentFailed
@@ -394,7 +395,9 @@ def test_a_card_that_is_too_long_ends_with_a_whole_line_and_where_the_rest_is(pr
     project.train()
     project.evaluate(wrong=2)
     project.register()
-    card, told = (project.report / "card.md").read_text(), client.get_model_version(project.name, "1").description
+    version = client.get_model_version(project.name, "1")
+    card, told = (project.report / "card.md").read_text(), version.description
     assert len(card) > 5000 >= len(told)
-    assert told.endswith(f"\n\n(The whole card: `reports/models/{project.name}/card.md`)\n")
+    assert told.endswith("\n\n(The whole card: `card.md` of its run)\n")
+    assert artifacts.load_text(f"runs:/{version.run_id}/card.md") == card
     assert card.startswith(told.partition("\n\n(The whole")[0] + "\n")

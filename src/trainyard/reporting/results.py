@@ -36,6 +36,8 @@ class Model:
     metrics: Mapping[str, Any]
     """metrics.json"""
     verdict: Verdict
+    card: str
+    """card.md"""
     history: pd.DataFrame
     scores: pd.DataFrame
     """Indexed by example: `score`, targets, `group` where there is one."""
@@ -205,6 +207,7 @@ def _model(name: str, params: Params) -> Model | None:
         files.read_json(model / "model.json"),
         metrics,
         files.read_as(Verdict, report / "verdict.json"),
+        (report / "card.md").read_text(encoding="utf-8"),
         pd.read_csv(model / "history.csv", index_col="epoch"),
         scores.set_index("example"),
     )

@@ -189,12 +189,12 @@ def rollback(name: str, version: str | None, why: str | None) -> None:
         log.info("%s: version %s is champion%s", name, to.version, how)
 
 
-def _description(name: str, card: str, cost: str) -> str:
+def _description(card: str, cost: str) -> str:
     """The card, with what no file may hold; or as many whole lines of it as fit, with where the rest is."""
     more = f"\n## Time and energy of training\n\n{cost}\n" if cost else ""
     if len(card) + len(more) <= MOST_LETTERS:
         return card + more
-    end = f"\n\n(The whole card: `reports/models/{name}/card.md`)\n{more}"
+    end = f"\n\n(The whole card: `card.md` of its run)\n{more}"
     return card[: card.rindex("\n", 0, MOST_LETTERS - len(end))] + end
 
 
@@ -214,7 +214,9 @@ def _judge(mine: Registered, verdict: Verdict, card: str, looked: Reign, verb: s
             who = f"version {now.version} became champion" if now else "the champion was deleted"
             raise Overtaken(f"{name}: {who} meanwhile (register again)")
         run_id = client.get_model_version(name, mine.version).run_id
-        client.update_model_version(name, mine.version, _description(name, card, runs.cost(client, run_id)))
+        if run := runs.with_content(client, store.experiment(client, verdict.dataset), mine.content):
+            client.log_text(run.info.run_id, card, "card.md")
+        client.update_model_version(name, mine.version, _description(card, runs.cost(client, run_id)))
         client.set_model_version_tag(name, mine.version, "trainyard.against", verdict.against)
         client.set_model_version_tag(name, mine.version, "trainyard.verdict", json.dumps(told))
         _count_looks(client, mine, verdict)
