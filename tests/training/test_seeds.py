@@ -79,6 +79,18 @@ def test_each_seed_is_what_the_line_makes_of_it_and_no_other_figure_changes(proj
         assert [ends[end] for end in ("value", "low", "high")] == pytest.approx([mean, low, high], abs=2e-5)
 
 
+def test_seeds_of_other_params_than_the_model_was_trained_by_are_refused(project, capfd):
+    write(", seeds: 2")
+    path = Path("params.yaml")
+    path.write_text(path.read_text().replace("epochs: 3", "epochs: 1"))
+    assert cli.main(["evaluate", "m"]) == 2
+    assert (
+        "error: models/m: trained by other params than params.yaml has now, which its seeds" in capfd.readouterr().err
+    )
+    assert not seeds.ROOT.exists()
+    assert not Path("reports/models/m/metrics.json").exists()
+
+
 @pytest.mark.slow
 def test_nothing_is_trained_twice_and_all_comes_again_to_the_same_bytes(project, monkeypatch):
     first = evaluated(", seeds: 3")

@@ -2,7 +2,8 @@
 
 In:   models/MODEL, build/DATASET
 Out:  reports/models/MODEL/{metrics.json, scores.csv, importance.csv, learning.csv, *.png}
-Exit: 2 a model that is not the one that was trained, or is not there; 3 a training under another seed failed
+Exit: 2 a model that is not the one that was trained, or is not there, or whose seeds would be of other params;
+      3 a training under another seed failed
 """
 
 import logging
@@ -45,7 +46,7 @@ def evaluate(name: str, params: Params) -> None:
     if asked.seeds:
         from trainyard.training import seeds
 
-        by_seed = {params.seed: answer, **seeds.answers(name, params, data, about["sha256"])}
+        by_seed = {params.seed: answer, **seeds.answers(name, params, data, about)}
         metrics["over_seeds"] = evaluation.over_seeds(data.objective, data.test.target, by_seed)
 
     identity = {"model": name, "dataset": spec.dataset, "sha256": about["sha256"]}

@@ -6,16 +6,19 @@ as `models/MODEL` has the same bits, so that another floor or slice trains nothi
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import pandas as pd
 
 from trainyard import files
 from trainyard.arrays import Array
+from trainyard.errors import BadInput
 from trainyard.kinds import Prepared
 from trainyard.models import saved
-from trainyard.params import MobileNet, Params
+from trainyard.params import PARAMS_FILE, MobileNet, Params
 from trainyard.training import engine, finetune, fit, package, precision, resume
 from trainyard.training.fit import Fit, OnEpoch
 from trainyard.training.resume import Resume
@@ -43,20 +46,24 @@ def train(
     return fit.train(spec, data, seed, on_epoch, state, learns)
 
 
-def answers(name: str, params: Params, data: Prepared, sha256: str) -> dict[int, Array]:
+def answers(name: str, params: Params, data: Prepared, about: Mapping[str, Any]) -> dict[int, Array]:
     """What the model answers on the test split under each of the seeds that params ask for beside the first.
 
-    `sha256` is that of `models/NAME/model.keras`. A training that was killed goes on where it was.
+    `about` is its model.json. A training that was killed goes on where it was. Raises BadInput where params are no
+    longer those of the model: the seeds would be of another one.
     """
-    found, kept = {}, ROOT / name / sha256[:16]
+    if about["params"] != params.model(name).model_dump(mode="json"):
+        told = f"models/{name}: trained by other params than {PARAMS_FILE} has now"
+        raise BadInput(f"{told}, which its seeds would be trained by (run `dvc repro`, or train it again)")
+    found, kept = {}, ROOT / name / about["sha256"][:16]
     for other in set((ROOT / name).glob("*")) - {kept}:
         shutil.rmtree(other)
     for seed in range(params.seed + 1, params.seed + (params.evaluate[name].seeds or 1)):
         folder = kept / str(seed)
         if not folder.is_dir():
             _write(name, params.model_copy(update={"seed": seed}), data, folder)
-        about = files.read_json(folder / "model.json")
-        found[seed] = saved.answers(saved.load(folder / "model.keras", about["sha256"]), about, data.test.raw)
+        its = files.read_json(folder / "model.json")
+        found[seed] = saved.answers(saved.load(folder / "model.keras", its["sha256"]), its, data.test.raw)
     return found
 
 
