@@ -141,13 +141,11 @@ def promote(name: str, version: str | None, why: str | None) -> None:
         if to is None:
             raise BadInput(f"{name}: the registry has no challenger (run `trainyard register {name}`)")
         mine = registry.registered(to)
+        verdict = json.loads(to.tags.get("trainyard.verdict", "{}"))
         now, held = _present(client, name)
         if now is None or _key(now) != _key(mine):  # the champion whose alias was lost has passed once
-            verdict = json.loads(to.tags.get("trainyard.verdict", "{}"))
             _pass(client, name, f"version {mine.version}", verdict, mine.against, mine.content, now)
-        how = _move(
-            client, to, now, held, "promote", why or _reason(json.loads(to.tags.get("trainyard.verdict", "{}")))
-        )
+        how = _move(client, to, now, held, "promote", why or _reason(verdict))
         log.info("%s: version %s is champion%s", name, mine.version, how)
 
 
