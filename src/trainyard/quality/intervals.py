@@ -186,9 +186,14 @@ def _of_means(values: Floats, sample: Draws) -> Floats:
 
 
 def _pseudo(metric: Metric, value: float, target: Array, answer: Floats, sample: Draws) -> Floats:
-    """Pseudo-values of a metric, of each unit or of as many parts of neighbours as may be left out."""
-    count = min(sample.count, MOST_PARTS)
-    part = sample.units * count // sample.count
+    """Pseudo-values of a metric, of each unit or of as many parts as may be left out.
+
+    In time these are neighbours; elsewhere they are drawn, as neighbours in a file are often of one class.
+    """
+    count, units = min(sample.count, MOST_PARTS), sample.units
+    if count < sample.count and not sample.horizon:
+        units = np.random.default_rng(0).permutation(sample.count)[units]
+    part = units * count // sample.count
     without = np.array([metric(target[part != left], answer[part != left]) for left in range(count)])
     return count * value - (count - 1) * without
 
