@@ -28,6 +28,9 @@ def test_the_chance_is_that_of_the_paired_t_test(winner, seed):
         ([0.30, 0.31, 0.30], [0.20, 0.22, 0.21], "not believed: under other seeds the winner is no better"),
         ([0.20, 0.20], [0.20, 0.20], "not believed: under other seeds the winner is no better"),
         ([0.25, 0.25], [0.5, 0.5], "believed: the winner is better"),
+        ([0.25, 0.25], [0.5, np.inf], "believed: the present block fails under other seeds"),
+        ([0.25, np.inf], [0.5, 0.5], "not believed: the winner fails under other seeds"),
+        ([np.inf, 0.25], [np.inf, np.inf], "not believed: the winner fails under other seeds"),
     ],
 )
 def test_it_is_told_in_words(winner, present, told):
@@ -38,3 +41,4 @@ def test_it_is_told_in_words(winner, present, told):
 
 def test_the_spread_is_mean_and_standard_deviation():
     assert spread([1.0, 2.0, 3.0]) == "2 ± 1"
+    assert spread([1.0, np.inf, np.inf]) == "failed 2 of 3 times"

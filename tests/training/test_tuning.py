@@ -178,6 +178,20 @@ def test_a_loss_that_is_not_finite_ends_a_trial_and_not_the_sweep(project):
     assert ended == {"0.03": TrialState.COMPLETE, "1e+38": TrialState.PRUNED}
 
 
+@pytest.mark.slow
+def test_a_present_block_that_diverges_is_no_end_of_the_sweep(project, capsys):
+    text = write("      optimizer.learning_rate: {choices: [1.0e+38, 0.03]}\n")
+    Path("params.yaml").write_text(
+        text.replace("{name: adam, learning_rate: 0.0000001}", "{name: sgd, learning_rate: 1.0e+38}")
+    )
+    for _ in range(2):  # what was found once is read back
+        assert tune("--trials", "2") == 0
+        said = capsys.readouterr().out
+        assert ", present failed 2 of 2 times\nbelieved: the present block fails under other seeds\n" in said
+    parent, _, _ = children(study().user_attrs["id"])
+    assert parent.info.status == "FINISHED"
+
+
 def test_without_a_block_a_model_has_a_small_space(project):
     space = params.load().tuned("m").space
     assert {*space} == {"optimizer.learning_rate", "layers", "dropout"}

@@ -30,7 +30,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Validation losses of the winner and of the present block, each under the same seeds."""
+    """Validation losses of the winner and of the present block under the same seeds; infinite where one failed."""
 
     winner: Sequence[float]
     present: Sequence[float]
@@ -40,6 +40,8 @@ class Comparison:
         """One-sided p of the paired t test (Student, 1908) that the winner is no better."""
         from scipy import stats
 
+        if np.isinf([*self.winner, *self.present]).any():  # a winner that fails is none, else whatever ends is better
+            return 1.0 if np.isinf(self.winner).any() else 0.0
         gains = np.subtract(self.present, self.winner)
         if np.ptp(gains) == 0:  # the t of equal gains is not defined
             return 0.0 if gains[0] > 0 else 1.0
@@ -51,6 +53,10 @@ class Comparison:
         return self.chance < LEVEL
 
     def __str__(self) -> str:
+        if np.isinf(self.winner).any():
+            return "not believed: the winner fails under other seeds"
+        if np.isinf(self.present).any():
+            return "believed: the present block fails under other seeds"
         if self.believed:
             return f"believed: the winner is better by more than chance (paired t test, p = {self.chance:.2g})"
         if np.mean(self.winner) >= np.mean(self.present):
@@ -59,5 +65,7 @@ class Comparison:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation."""
+    """Mean and standard deviation, or how often the training failed."""
+    if failed := np.count_nonzero(np.isinf(values)):
+        return f"failed {failed} of {len(values)} times"
     return f"{np.mean(values):.4g} ± {np.std(values, ddof=1):.2g}"

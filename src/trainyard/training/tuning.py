@@ -177,13 +177,18 @@ class Study:
         return self._told(self._study.trials[trial.number])
 
     def _value(self, params: Params, seed: int) -> float:
-        """Validation loss of a block under one seed; what an earlier process found is not computed again."""
+        """Validation loss of a block under one seed, infinite where the training fails; none is computed twice."""
         block = json.dumps([params.model(self._name).model_dump(mode="json"), seed], sort_keys=True)
         key = sha256(block.encode()).hexdigest()[:16]
         if key not in self._study.user_attrs:
             log.info("seed %d of %s", seed, "the present block" if params is self._params else "the winner")
             state = Resume(self._states / key)
-            self._study.set_user_attr(key, self._trained(params, seed, lambda number, row: None, state))
+            try:
+                value = self._trained(params, seed, lambda number, row: None, state)
+            except TrainingFailed as error:
+                log.info("%s", error)
+                value = math.inf
+            self._study.set_user_attr(key, value)
             state.done()
         return float(self._study.user_attrs[key])
 
