@@ -17,6 +17,7 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from trainyard import cli, params
+from trainyard.quality.sweeps import Comparison
 from trainyard.training import tuning
 
 PARAMS = """\
@@ -144,6 +145,17 @@ def test_apply_writes_the_best_and_keeps_comments(project, capsys):
     assert params.load().model("m").optimizer.learning_rate == 0.03
     assert "written into params.yaml" in capsys.readouterr().out
     assert cli.main(["check"]) == 2, "finetune and training are missing in it"
+
+
+@pytest.mark.slow
+def test_apply_writes_nothing_that_is_not_believed(project, monkeypatch, capsys):
+    monkeypatch.setattr(Comparison, "believed", False)
+    text = write(epochs=1)
+    assert tune("--apply") == 0
+    said = capsys.readouterr().out
+    assert "\nnot believed: " in said
+    assert "\n# not written: not believed\ntrain:\n  m: " in said
+    assert Path("params.yaml").read_text() == text
 
 
 def test_where_the_present_block_is_best_nothing_changes(project, capsys):

@@ -1,7 +1,7 @@
 """`trainyard tune`: search better params of a model by its validation split, and tell what came of it. No DVC stage.
 
 In:   build/DATASET, backbones/MODEL for one to fine-tune, the params blocks of the model, training and tune.MODEL
-Out:  .trainyard/tune/MODEL-HASH.db, the study; with `apply` params.yaml
+Out:  .trainyard/tune/MODEL-HASH.db, the study; with `apply` params.yaml, where the winner is believed
 Exit: 2 bad params, 3 no trial came to its end, 5 the GPU asked for is not there, or another process has the study
 """
 
@@ -17,9 +17,9 @@ SHOWN = 5
 
 
 def tune(name: str, params: Params, *, trials: int | None = None, apply: bool = False) -> str:
-    """Make the trials that are missing, and give the text about all of them; `apply` writes the best into params.yaml.
+    """Make the trials that are missing, and give the text about all of them; no trial sees the test split.
 
-    No trial sees the test split.
+    `apply` writes the best into params.yaml, where it is believed.
     """
     spec, asked = params.model(name), params.tuned(name)
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
@@ -39,11 +39,12 @@ def tune(name: str, params: Params, *, trials: int | None = None, apply: bool = 
         f"\n{seeds}: winner {sweeps.spread(compared.winner)}, present {sweeps.spread(compared.present)}\n{compared}\n"
     )
     section = "train" if name in params.train else "finetune"
-    if apply:
+    if apply and compared.believed:
         edits.write(section, name, best[0].knobs)
         told += f"\nwritten into params.yaml: {section}.{name}\n"
     else:
-        told += f"\n# put this into params.yaml, or let --apply do it\n{edits.block(section, name, best[0].knobs)}"
+        how = "not written: not believed" if apply else "put this into params.yaml, or let --apply do it"
+        told += f"\n# {how}\n{edits.block(section, name, best[0].knobs)}"
     return f"{told}\n# next, through the gate: dvc repro register@{name}\n"
 
 
