@@ -843,8 +843,11 @@ class Axis(Spec):
 
     @property
     def ends(self) -> list[Any]:
-        """Values that stand for all: the ends of the range, or each of the choices."""
-        return [self.low, self.high] if self.choices is None else self.choices
+        """Values that stand for all: the ends of the range and the first step into it, or each of the choices."""
+        if self.choices is not None:
+            return self.choices
+        first = [self.low + self.step] if self.low is not None and self.step is not None else []
+        return [self.low, self.high, *first]
 
     @property
     def whole(self) -> bool:

@@ -222,6 +222,7 @@ def test_without_a_block_a_model_has_a_small_space(project):
         ("dropout: {low: 0.5, high: 0.1}", "dropout: low (0.5) must be less than high (0.1)"),
         ("dropout: {low: 0.5, high: 1.5}", "dropout: input should be less than 1, got 1.5"),
         ("batch_size: {low: 8, high: 32.5}", "batch_size: input should be a valid integer"),
+        ("batch_size: {low: 8, high: 16, step: 0.5}", "batch_size: input should be a valid integer, got 8.5"),
         ("layers: {choices: [[8], [0]]}", "layers: layers.0: input should be greater than or equal to 1, got 0"),
         ("activation: {choices: [relu, tanj]}", "activation: unknown name `tanj`; did you mean `tanh`?"),
         ("dropout: {choices: [0.1], low: 0.0}", "dropout: either `choices` or a range, not both"),
