@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.signal import lfilter
 from statsmodels.stats.contingency_tables import mcnemar
 
 from trainyard.quality import comparison, gate, intervals
@@ -87,14 +88,30 @@ def forecasts(rng, shift=0.0):
     return -losses[0], -losses[1], intervals.draws(117, horizon=6)
 
 
+def slow_forecasts(rng, persistence=0.8):
+    """Two models of which now one, now the other loses less, for a while."""
+    shocks = rng.normal(size=322)
+    differences = lfilter([1], [1, -persistence], shocks)[200:]
+    return np.convolve(differences, np.ones(6) / 6, "valid"), np.zeros(117), intervals.draws(117, horizon=6)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("contest", [classes, groups, forecasts])
+@pytest.mark.parametrize("contest", [classes, groups, forecasts, slow_forecasts])
 def test_of_equal_models_at_most_one_in_forty_is_promoted(contest):
     promoted = 0
     for seed in range(1000):
         scores, champion, sample = contest(np.random.default_rng(seed))
         promoted += gate.better_than_champion(scores, champion, 0.0, sample).passed
     assert promoted <= stats.binom.ppf(0.99, 1000, 0.025)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("persistence", "share"), [(0.9, 0.04), (0.95, 0.07)])
+def test_of_equal_forecasts_that_differ_in_slow_waves_more_are_promoted(persistence, share):
+    """As `better_than_champion` says."""
+    made = [slow_forecasts(np.random.default_rng(seed), persistence) for seed in range(1000)]
+    promoted = np.mean([gate.better_than_champion(one, two, 0.0, sample).passed for one, two, sample in made])
+    assert promoted == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize(("contest", "shift"), [(classes, 2.0), (groups, 1.5), (forecasts, 0.4)])

@@ -93,8 +93,9 @@ def better_than_champion(scores: Floats, champion: Floats | None, margin: float,
     """The mean per-example score must surely be above the champion's by more than the margin: a tie keeps the champion.
 
     Both the test of `comparison` and the paired interval must say so: one-sided, so that of models that are equally
-    good at most 1 in 40 is promoted (2.5%). `champion` holds its scores on the same rows `[n]`, None where there is no
-    champion.
+    good at most 1 in 40 is promoted (2.5%). Of forecasts whose losses differ in slow waves there are more: in trials
+    with 117 rows, 4% where the differences follow each other with a persistence of 0.9, and 7% of 0.95. `champion`
+    holds its scores on the same rows `[n]`, None where there is no champion.
     """
     if champion is None:
         return Check(BETTER, True, "there is no champion")
