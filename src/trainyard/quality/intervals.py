@@ -9,6 +9,8 @@ were drawn:
   scale of Pepe, 2003). Errors and losses are skewed: Hall's transformation (1992) of Student's t. (In trials with the
   log loss of 114 examples it held the truth 94 to 95 times in 100, Student's t of its logarithm 87 to 94, bootstrap-t
   90 to 95, BCa at most 80.)
+- The calibration error, which is biased upwards: its lower end is lowered by what a calibrated model's would be by
+  chance. That is more than it must be: in trials it held the truth 98 to 100 times in 100, and without it 68 to 98.
 - In groups: the same of the groups' pseudo-values, with a degree of freedom less than there are groups.
 - One after another in time: Student's t, with the standard error that the slowest waves show, as neighbours that say
   the same hide in the fast ones (equal-weighted cosines; Müller, 2007; Lazarus, Lewis, Stock & Watson, 2018).
@@ -29,6 +31,7 @@ from trainyard.quality.metrics import (
     auc,
     auc_examples,
     brier,
+    calibration_chance,
     calibration_error,
     f1,
     log_loss,
@@ -175,6 +178,8 @@ def _of_metric(metric: Metric, target: Array, answer: Floats, sample: Draws) -> 
     if sample.horizon and value > 0:  # an error: its logarithm is less skewed
         return Interval(value, *(float(value * np.exp(end * error / value)) for end in (-quantile, quantile)))
     interval = _hall(value, pseudo, error, quantile)
+    if metric is calibration_error:
+        interval = replace(interval, low=interval.low - calibration_chance(target, answer))
     return replace(interval, low=max(0.0, interval.low)) if metric in NEVER_NEGATIVE else interval
 
 

@@ -117,6 +117,15 @@ def calibration_error(target: Array, answer: Floats) -> float:
     return float(np.sum(count * np.abs(share - sure)) / len(target))
 
 
+def calibration_chance(target: Array, answer: Floats) -> float:
+    """The calibration error by chance alone, in the mean, of a model whose answers are as often right as it is sure.
+
+    Of a bin's share of right answers, nearly normal, it is the mean absolute deviation: sqrt(2 p (1 - p) / (pi count)).
+    """
+    sure, _, count = reliability(target, answer)
+    return float(np.sum(count * np.sqrt(2 * sure * (1 - sure) / (np.pi * count))) / len(target))
+
+
 def reliability(target: Array, answer: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
     """Mean sureness, share of right answers and number of examples `[bins]` of bins with as many examples each.
 
