@@ -113,14 +113,16 @@ def no_slice_worse(
 ) -> Check:
     """No slice of the rows may surely be worse than the champion's by more than the margin, in the mean score.
 
-    Each slice is judged by its own paired interval: one that is as good as the champion's is refused 1 time in 40.
+    Slices are judged by paired intervals as much wider as there are slices (Bonferroni; Dunn, 1961): of models that are
+    as good in all of them at most 1 in 40 is refused, however many there are.
     """
     name, worse = "no slice is worse than the champion", []
     if champion is None:
         return Check(name, True, "there is no champion")
     slices = list(evaluation.each_slice(columns))
+    level = 1 - (1 - LEVEL) / max(1, sum(sample.of(chosen).enough for _, _, chosen in slices))
     for column, value, chosen in slices:
-        difference = intervals.of_mean((scores - champion)[chosen], sample.of(chosen))
+        difference = intervals.of_mean((scores - champion)[chosen], sample.of(chosen), level)
         if difference.high < -margin:
             worse.append(f"`{value}` of `{column}` differs by {difference} on {chosen.sum()} rows")
     more = f" by more than {margin:.4g}" if margin else ""

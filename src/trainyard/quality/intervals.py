@@ -129,8 +129,8 @@ def of_metrics(metrics: Mapping[str, Metric], target: Array, answer: Floats, sam
     return {name: _of_metric(metric, target, answer, sample) for name, metric in metrics.items()}
 
 
-def of_mean(differences: Floats, sample: Draws) -> Interval:
-    """The mean difference of paired scores `[n]` with its interval.
+def of_mean(differences: Floats, sample: Draws, level: float = LEVEL) -> Interval:
+    """The mean difference of paired scores `[n]` with its interval, which holds the truth `level` of the times.
 
     Where each example is right or wrong by itself, Bonett & Price's (2012): Wald's with an example more for each side.
     """
@@ -139,9 +139,9 @@ def of_mean(differences: Floats, sample: Draws) -> Interval:
         return Interval(value, np.nan, np.nan)
     if sample.independent and np.isin(differences, (-1, 0, 1)).all():
         more = np.append(differences, (-1, 1))
-        reach = _quantile() * more.std() / np.sqrt(len(more))
+        reach = _quantile(level=level) * more.std() / np.sqrt(len(more))
         return Interval(value, max(-1.0, float(more.mean() - reach)), min(1.0, float(more.mean() + reach)))
-    reach = _quantile(sample.freedom) * sample.standard_error(_of_means(differences, sample))
+    reach = _quantile(sample.freedom, level) * sample.standard_error(_of_means(differences, sample))
     return Interval(value, value - reach, value + reach)
 
 
@@ -247,8 +247,8 @@ def _hall(value: float, pseudo: Floats, error: float, quantile: float) -> Interv
     return Interval(value, float(value - error * low), float(value - error * high))
 
 
-def _quantile(freedom: int | None = None) -> float:
-    """Upper end of the middle 95% of Student's t, or of the normal distribution."""
+def _quantile(freedom: int | None = None, level: float = LEVEL) -> float:
+    """Upper end of the middle 95% of Student's t, or of the normal distribution; or of another share than 95%."""
     from scipy.stats import norm, t  # half a second that most stages need not spend
 
-    return float(norm.ppf((1 + LEVEL) / 2) if freedom is None else t.ppf((1 + LEVEL) / 2, freedom))
+    return float(norm.ppf((1 + level) / 2) if freedom is None else t.ppf((1 + level) / 2, freedom))
