@@ -76,6 +76,11 @@ FAULTS = [
     ("evaluate", "slice: 3", "evaluate.m.slice: unknown param `slice`; did you mean `slices`?"),
     (
         "evaluate",
+        "floor: {accuracy: 0.97}, calibration: 0.03",
+        "evaluate.m: `calibration: 0.03` cannot fail: at its floor of accuracy a model is too sure by 0.03 at most",
+    ),
+    (
+        "evaluate",
         "budget: {megabyte: 3}",
         "evaluate.m.budget.megabyte: unknown param `megabyte`; did you mean `megabytes`",
     ),

@@ -787,7 +787,8 @@ class Evaluate(Spec):
     use: Told | None = None
     """What the model is meant for, and what it is not, for its card."""
     calibration: Positive | None = None
-    """Classifiers: the calibration error that the model must not surely exceed; 0.1, say. Null asks for none."""
+    """Classifiers: the calibration error that the model must not surely exceed; 0.1, say, and less than a `floor` of
+    accuracy leaves wrong. Null asks for none."""
     budget: Budget = Budget()
     """Size and time that the model must not exceed."""
     slices: list[str] = []
@@ -798,6 +799,14 @@ class Evaluate(Spec):
     test examples; the first is that of `seed`, and alone goes to the registry. Null: under that one."""
     slice_margin: Annotated[float, Field(ge=0)] = 0.0
     """How much worse than the champion, in the mean per-example score, a slice may surely be."""
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> "Evaluate":
+        most = round(1 - self.floor.get("accuracy", 0.0), 9)
+        if self.calibration is not None and self.calibration >= most:
+            told = "`calibration: {bound}` cannot fail: at its floor of accuracy a model is too sure by {most} at most"
+            raise PydanticCustomError("calibration", told, {"bound": self.calibration, "most": most})
+        return self
 
 
 class Training(Spec):

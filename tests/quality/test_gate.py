@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from trainyard import params
 from trainyard.quality import gate, intervals
-from trainyard.quality.objectives import BINARY, REGRESSION
-from trainyard.quality.verdict import Check
+from trainyard.quality.objectives import BINARY, MULTICLASS, REGRESSION
+from trainyard.quality.verdict import Check, Verdict
 
+SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
 N = 100
 SAMPLE = intervals.draws(N)
 HALF = np.tile([0.0, 1.0], N // 2)
@@ -169,6 +173,24 @@ def test_an_overconfident_model_is_refused(times, passed):
     check = gate.calibrated(error.as_dict(), 0.08)
     assert (check.name, check.passed) == ("calibrated", passed)
     assert check.reason == f"the calibration error is {error}, {'not ' if passed else ''}surely above 0.08"
+
+
+@pytest.mark.parametrize(
+    ("sure", "failed"), [(None, []), (1.0, ["floor log_loss"]), (0.7, ["floor log_loss", "calibrated"])]
+)
+@pytest.mark.parametrize(("name", "objective", "n", "wrong"), [("mlp", BINARY, 113, 4), ("cnn", MULTICLASS, 359, 7)])
+def test_a_shipped_model_is_refused_that_is_too_sure_or_not_sure_enough(name, objective, n, wrong, sure, failed):
+    """By the bounds of params.yaml, however often it is right; one that is as sure as it is right passes."""
+    target, classes = np.arange(n) % 2, 2 if objective is BINARY else 10
+    chosen = np.where(np.arange(n) < wrong, 1 - target, target)
+    sure = 1 - wrong / n if sure is None else sure
+    answer = np.where(np.eye(classes)[chosen] == 1, sure, (1 - sure) / (classes - 1))[
+        :, -(classes if classes > 2 else 1) :
+    ]
+    found, asked = intervals.of_metrics(objective.metrics, target, answer, intervals.draws(n)), SHIPPED.evaluate[name]
+    checks = gate.floors(objective, {metric: interval.value for metric, interval in found.items()}, asked.floor)
+    checks.append(gate.calibrated(found["calibration_error"].as_dict(), asked.calibration))
+    assert [check.name for check in checks if not check.passed] == failed
 
 
 @pytest.mark.parametrize("size", [1, 5])
