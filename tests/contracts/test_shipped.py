@@ -52,6 +52,14 @@ def test_shipped_data_splits_as_ever(prepared, name):
     assert {part: len(getattr(data, part)) for part in ("train", "validation", "test")} == GOLDEN["examples"][name]
 
 
+@pytest.mark.parametrize("name", [name for name, asked in SHIPPED.evaluate.items() if asked.slices])
+def test_a_shipped_model_tells_its_slices_apart(prepared, name):
+    asked = SHIPPED.evaluate[name]
+    data = prepared(asked.dataset)
+    columns = kinds.told_apart(data, asked.slices)
+    assert set(columns["label"]) == set(data.classes)
+
+
 @pytest.mark.parametrize("name", SHIPPED.datasets)
 def test_shipped_data_passes_its_audit(name):
     spec = SHIPPED.dataset(name)
