@@ -283,7 +283,6 @@ def refusal(name, capsys):
     assert cli.main(["prepare", name]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert not Path("build").exists()
-    assert not Path("reports/audits").exists()
     return line.removeprefix("error: ")
 
 
@@ -303,8 +302,11 @@ def test_a_planted_fault_is_refused(project, capsys, case):
     name, plant, told = CASES[case]
     plant()
     line = refusal(name, capsys)
-    assert f" finding(s) of the audit; first: {told}" in line
+    assert f" finding(s) of the audit, all in reports/audits/{name}.json; first: {told}" in line
     assert line.endswith("; or say `audit: warn`)")
+    listed = [one for one in files.read_json(Path(f"reports/audits/{name}.json"))["findings"] if one["grave"]]
+    assert listed[0]["told"].startswith(told)
+    assert f": {len(listed)} finding(s)" in line
 
 
 @pytest.mark.parametrize("name", ["people", "houses", "pets", "tides", "notes", "calls"])

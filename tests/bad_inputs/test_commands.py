@@ -17,7 +17,7 @@ PREPARE = {
         ),
         "a leak": (
             change(PEOPLE, "20.00,green,f0", "24.00,green,f0"),
-            f"{PEOPLE}: 1 finding(s) of the audit; first: the same content in 2 splits: ",
+            f"{PEOPLE}: 1 finding(s) of the audit, all in reports/audits/people.json; first: the same content in ",
         ),
         "unknown param": (
             params("group", "gruop"),

@@ -131,7 +131,8 @@ REFUSED = [
         50,
         "the same image under two labels",
         copy(f"{PETS}/cat/3.png", f"{PETS}/dog/9.png"),
-        f"{PETS}: 1 finding(s) of the audit; first: equal examples with different labels: cat/3.png (cat), dog/9.png",
+        f"{PETS}: 1 finding(s) of the audit, all in reports/audits/pets.json; first: equal examples "
+        "with different labels: cat/3.png (cat), dog/9.png",
         "prepare",
     ),
     refused(

@@ -1,7 +1,8 @@
 """Stage `prepare`: read the validated data, split it, audit the split, and write what training reads.
 
 In:   the data, reports/data/DATASET
-Out:  build/DATASET/{train,validation,test}, build/DATASET/facts.json, reports/audits/DATASET.json
+Out:  build/DATASET/{train,validation,test}, build/DATASET/facts.json, reports/audits/DATASET.json, which an audit that
+      refuses writes too
 Exit: 2 bad data or params, or an audit that found the same example in two splits, or the answer in a column
 """
 
@@ -25,16 +26,16 @@ def prepare(name: str, params: Params) -> None:
     manifest = kind.manifest(spec)
     splits = kind.split(spec, manifest, params.seed)
 
-    found = kinds.audit(spec, manifest, splits)
+    found, listed = kinds.audit(spec, manifest, splits), Path("reports/audits") / f"{name}.json"
+    files.write_json(listed, leaks.told(found))
     for finding in found[:20]:
         log.warning("%s: %s", spec.path, finding)
     grave = [finding for finding in found if finding.grave]
     if grave and spec.audit == "refuse":
-        told = f"{len(grave)} finding(s) of the audit; first: {grave[0].told}"
+        told = f"{len(grave)} finding(s) of the audit, all in {listed}; first: {grave[0].told}"
         raise BadInput(f"{spec.path}: {told} ({leaks.REMEDIES[grave[0].check]}; or say `audit: warn`)")
 
     with files.replacing_folder(Path("build") / name) as folder:
         kinds.write_prepared(spec, manifest, splits, folder)
-    files.write_json(Path("reports/audits") / f"{name}.json", leaks.told(found))
     counts = splits.value_counts()
     log.info("%s: %s", name, ", ".join(f"{counts[split]} {split}" for split in ("train", "validation", "test")))
