@@ -76,5 +76,7 @@ def test_embedded_weights_that_were_damaged_are_refused(monkeypatch):
     from trainyard.params import Backbone
 
     monkeypatch.setitem(pretrained.PINNED, pretrained.EMBEDDED, "0" * 64)
-    with pytest.raises(EnvironmentFailed, match="not the weights that ship .SHA-256 differs.; install trainyard again"):
+    with pytest.raises(
+        EnvironmentFailed, match=r"not the weights that ship \(SHA-256 differs\); install trainyard again"
+    ):
         pretrained.resolve(Backbone(width=0.25, weights="embedded"))

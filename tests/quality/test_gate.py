@@ -7,7 +7,7 @@ import pytest
 from trainyard import params
 from trainyard.quality import gate, intervals
 from trainyard.quality.objectives import BINARY, MULTICLASS, REGRESSION
-from trainyard.quality.verdict import Check, Verdict
+from trainyard.quality.verdict import Check
 
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
 N = 100

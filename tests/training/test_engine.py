@@ -172,10 +172,10 @@ def test_jax_that_is_not_installed_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "plugins", "gpus", "chosen", "reason"),
     [
-        ({}, [], [], "tensorflow", "with JAX no family trains 1.4 times as fast"),
+        ({}, [], [], "tensorflow", "on a CPU no family trains 1.4 times as fast with JAX"),
         ({}, ["cuda"], [], "jax", "it has a GPU, and TensorFlow has none"),
-        ({}, ["cuda"], ["GPU"], "tensorflow", "with JAX"),
-        ({"device": "cpu"}, ["cuda"], [], "tensorflow", "with JAX"),
+        ({}, ["cuda"], ["GPU"], "tensorflow", "on a CPU"),
+        ({"device": "cpu"}, ["cuda"], [], "tensorflow", "on a CPU"),
         ({"engine": "tensorflow"}, ["cuda"], [], "tensorflow", "params ask for it"),
         ({"engine": "jax"}, [], [], "jax", "params ask for it"),
     ],
