@@ -3,6 +3,7 @@
 #     docker build --tag trainyard .
 #     docker run --publish 127.0.0.1:5000:5000 trainyard          MLflow's pages
 #     docker run --no-healthcheck trainyard make repro            the line (`--gpus all` for the GPUs)
+#     docker run --no-healthcheck --env TRAINYARD_TOKEN --publish 8000:8000 trainyard trainyard serve --host 0.0.0.0
 #
 # docs/gpu-and-ci.md tells how to keep what it makes.
 FROM python:3.11-slim-bookworm

@@ -40,7 +40,7 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro pull push changed settled offer accept drift retrain ui bench bench-seeds bench-transfer test test-slow test-all newest check format lock dist release
+.PHONY: help setup repro pull push changed settled offer accept drift retrain ui serve bench bench-serving bench-seeds bench-transfer test test-slow test-all newest check format lock dist release
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -87,10 +87,16 @@ retrain: ## Start the workflow retrain.yml on GitHub (gh)
 ui: $(ready) ## Open the runs and the registry in the MLflow UI
 	trainyard ui
 
+serve: $(ready) ## Answer over HTTP, and on a page, as all champions do; or MODEL alone
+	trainyard serve $(MODEL)
+
 bench: repro ## Measure how fast steps and whole jobs are, beside Keras, PyTorch and JAX (about 25 minutes; installs PyTorch)
 	$(pip) install --quiet --no-build-isolation --editable '.[bench]'
 	python benchmarks/speed.py
 	python benchmarks/jobs.py
+
+bench-serving: repro ## Measure the server of models beside MLflow's own (about 15 minutes)
+	python benchmarks/serving.py
 
 bench-seeds: $(ready) ## Measure what the shipped models are worth over five seeds (about 35 minutes on two cores)
 	python benchmarks/seeds.py

@@ -16,8 +16,6 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
 MARKS = {"bad_input": 84, "fault": 36}
 """What is listed by number, and up to which."""
-LATER = {("bad_input", 84): ("requests to the server of a model", "with serving")}
-"""Numbers whose tests come with what they are about."""
 
 
 class Collected:
@@ -48,7 +46,6 @@ def table(items: tuple[pytest.Item, ...], mark: str) -> str:
     """A row for each number and what is planted, in Markdown; then the numbers that no test has."""
     marks = [found.kwargs for item in items for found in item.iter_markers(mark) if found.kwargs]
     rows = dict.fromkeys((found["number"], found["what"], found["then"]) for found in marks)
-    rows |= {(number, *told): None for (listed, number), told in LATER.items() if listed == mark}
     lines = ["| # | what | what comes of it |", "|--:|---|---|"]
     lines += ["| {} | {} | {} |".format(*map(cell, row)) for row in sorted(rows, key=lambda row: row[0])]
     lacking = set(range(1, MARKS[mark] + 1)) - {number for number, *_ in rows}

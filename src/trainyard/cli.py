@@ -99,6 +99,8 @@ def _run(asked: argparse.Namespace) -> int:
     elif asked.verb == "tune":
         tune = import_module("trainyard.stages.tune").tune
         sys.stdout.write(tune(asked.name, loaded, trials=asked.trials, apply=asked.apply))
+    elif asked.verb in ("serve", "predict"):
+        _ask(asked, loaded)
     elif asked.verb == "drift":
         return int(import_module("trainyard.stages.drift").drift(asked.name, Path(asked.path), loaded, asked.out))
     else:
@@ -168,10 +170,24 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915  # a list of verbs
     drift.add_argument("name", help="a dataset of params.yaml; `drift` there says how sure and how far")
     drift.add_argument("path", help="a file or folder as the dataset's; labels may be missing")
     drift.add_argument("--out", type=Path, help="folder for the report (.trainyard/drift/NAME)")
+    _asking(verbs)
+    return parser
+
+
+def _asking(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Verbs by which models, and what MLflow knows, are asked."""
+    predict = verbs.add_parser("predict", help="answer all rows of a file or a folder by a registered model")
+    predict.add_argument("model", help="NAME (its champion), NAME@ALIAS or NAME/VERSION")
+    predict.add_argument("input", type=Path, help="a CSV or Parquet file, or a folder of images, recordings or texts")
+    predict.add_argument("output", type=Path, help="the file to write; it ends in .csv or .parquet")
+    predict.add_argument("--keep", action="append", default=[], metavar="COLUMN", help="a column to write again")
+    serve = verbs.add_parser("serve", help="answer over HTTP, and on a page, as models of the registry do")
+    serve.add_argument("names", nargs="*", metavar="name", help="NAME, NAME@ALIAS or NAME/VERSION (all champions)")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="(%(default)s)")
     ui = verbs.add_parser("ui", help="open MLflow's pages on this project")
     ui.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="(%(default)s)")
-    return parser
 
 
 def _refuse_unknown(verb: str, name: str, loaded: Params) -> None:
@@ -198,7 +214,7 @@ def _count(text: str) -> int:
 
 
 def _check(loaded: Params) -> None:
-    if missing := Params.model_fields.keys() - loaded.model_fields_set - {"drift", "pretrain", "tune"}:
+    if missing := Params.model_fields.keys() - loaded.model_fields_set - {"drift", "pretrain", "serve", "tune"}:
         told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
         raise BadInput(*(told.format(section) for section in sorted(missing)))
     told = "params.yaml: datasets.{}.path: {}: not found"
@@ -306,6 +322,15 @@ def _tell(asked: argparse.Namespace, loaded: Params) -> None:
     else:
         lines = tracking.explain(asked.name) if asked.name is not None else tracking.made_from(Path(asked.lock), loaded)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _ask(asked: argparse.Namespace, loaded: Params) -> None:
+    if asked.verb == "serve":
+        names = asked.names or list(loaded.models)
+        import_module("trainyard.serving.server").serve(names, loaded, asked.host, asked.port)
+    else:
+        predict = import_module("trainyard.serving.batch").predict
+        predict(asked.model, asked.input, asked.output, loaded, asked.keep)
 
 
 def _ui(host: str, port: int) -> None:

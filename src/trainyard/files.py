@@ -54,7 +54,7 @@ def replacing(target: Path) -> Iterator[Path]:
         reached("synced", target)
         _put(draft, target)
         reached("renamed", target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except (OSError, NoRoom) as error:
         if isinstance(error, OSError) and not _full(error, scratch):
             raise
@@ -159,13 +159,14 @@ def _full(error: OSError, folder: Path) -> bool:
 def _sync(path: Path) -> None:
     for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
         if file.is_dir():
-            _sync_folder(file)
+            sync_folder(file)
         else:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Make renames in a folder outlive the machine."""
     if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename itself is durable
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -974,6 +974,32 @@ class Pretrain(Spec):
         return self
 
 
+class Keep(Spec):
+    """Requests that `trainyard serve` keeps, as `trainyard drift` takes them."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the examples that is kept, chosen by the hash of each: of two that are the same both are, or neither."""
+    megabytes: Positive = 50.0
+    """Of each model at most; the oldest give way."""
+
+
+class Serve(Spec):
+    """What `trainyard serve` takes, and what it keeps; no stage of the line reads it."""
+
+    hosts: list[str] = []
+    """Names by which the server is called, beside its address and `localhost`; requests for others are refused."""
+    rows: Count = 1000
+    """Most rows of a request."""
+    megabytes: Positive | None = None
+    """Largest body of a request; by default 10 of images and recordings, 1 of other kinds."""
+    waiting: Count = 32
+    """Requests to a model that wait or are answered at a time; more are sent away, with a word when to come again."""
+    seconds: Positive = 10.0
+    """Time for an answer; a process that takes longer is ended, and another takes its place."""
+    keep: Keep | None = None
+    """Which requests are kept, for `trainyard drift`; by default none."""
+
+
 NOT_TUNED = {
     "backbone": "another stage finds it",
     "dataset": "trials are compared on one",
@@ -1022,6 +1048,8 @@ class Params(Spec):
     """What counts as drift of new data."""
     pretrain: dict[str, Pretrain] = {}
     """Backbones that are trained from nothing, by name."""
+    serve: Serve = Serve()
+    """What the server of models takes and keeps."""
 
     @property
     def models(self) -> dict[str, MLP | CNN | RNN | MobileNet]:

@@ -163,3 +163,36 @@ def test_a_mark_of_missing_is_known_as_text_and_as_a_number(values, missing, the
 )
 def test_the_share_of_numbers_is_of_the_cells_that_are_known(values, share):
     assert delimited.share_of_numbers(cells(*values), ["", "NA"]) == share
+
+
+@pytest.mark.parametrize("missing", [["", "NA"], ["-9999", "NA"]])
+def test_columns_that_are_numbers_already_are_read_as_a_whole_as_they_are_one_by_one(missing):
+    table = pd.DataFrame({"a": [1.5, np.nan, -9999.0], "b": [1, 2, -9999], "c": [0.1, 2.0**52, -1e-30]})
+    found = delimited.block(table, missing)
+    for place, column in enumerate(table):
+        one = delimited.numbers(Path("rows"), table[column], missing).to_numpy(np.float32)
+        np.testing.assert_array_equal(found[:, place], one)
+
+
+@pytest.mark.parametrize("column", [["1", "2"], [True, False], [1e39, 1.0], [np.inf, 1.0], [2**60 + 1, 1]])
+def test_what_is_no_such_column_is_left_to_be_read_and_refused_one_by_one(column):
+    assert delimited.block(pd.DataFrame({"a": [1.0, 2.0], "b": column}), ["", "NA"]) is None
+
+
+def test_parts_are_those_of_the_whole_and_can_be_left_out(here):
+    FILE.write_text("x,y\n" + "".join(f'{i},"a\n{i}"\n\n' for i in range(20)))
+    parts = list(delimited.parts(FILE, ",", most=7))
+    assert [len(part) for part in parts] == [7, 7, 6]
+    assert pd.concat(parts).equals(delimited.read(FILE, ","))
+    (last,) = delimited.parts(FILE, ",", most=7, skip=2)
+    assert last.equals(parts[2])
+    assert list(delimited.parts(FILE, ",", most=7, skip=3)) == []
+    assert delimited.lines(FILE) == 61
+
+
+@pytest.mark.parametrize("odd", ["1", " 1", "+.5", "1e400", "nan", "1_000", "\u0661", "x"])
+def test_numbers_are_those_of_pandas_to_the_last_bit(here, odd):
+    rng = np.random.default_rng(0)
+    cells = pd.Series([*map(repr, (rng.normal(size=1000) * 10.0 ** rng.integers(-30, 30, 1000)).tolist()), "", odd])
+    expected = pd.to_numeric(cells.where(cells != "", None), errors="coerce").astype(float)
+    assert delimited._parsed(cells.where(cells != "", None)).equals(expected)

@@ -43,6 +43,21 @@ def test_what_is_masked_is_what_the_saved_model_takes(data):
             assert (values.shape, values.dtype) == (whole.shape, whole.dtype)
 
 
+def test_one_example_is_asked_again_without_each_of_its_parts(data):
+    kind = kinds.of(data.spec)
+    one = {name: np.asarray(values[:1]) for name, values in data.test.raw.items()}
+    before = {name: values.copy() for name, values in one.items()}
+    found = dict(kind.without(data.spec, data.facts, one))
+    assert len(found) == {"tables": 3, "images": 16, "series": 24, "text": 4, "speech": 6}[data.spec.kind]
+    for without in found.values():
+        assert without.keys() == one.keys()
+        for name, values in without.items():
+            assert (values.shape, values.dtype.kind) == (one[name].shape, one[name].dtype.kind)
+        assert any(not np.array_equal(without[name], one[name]) for name in one)
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, before[name])
+
+
 def test_masking_leaves_the_examples_as_they_are_and_is_the_same_each_time(data):
     before = {name: values[np.arange(len(values))] for name, values in data.test.raw.items()}
     first, again = masked(data), masked(data)

@@ -477,3 +477,18 @@ def test_of_many_examples_several_are_left_out_at_once(order):
     losses = -np.log(metrics.of_target(target, answer))
     reach = 1.96 * losses.std() / np.sqrt(5000)
     assert (found.high - found.low) / 2 == pytest.approx(reach, rel=0.06)
+
+
+@pytest.mark.parametrize("n", [19, 20, 50, 200])
+def test_nineteen_of_twenty_new_truths_are_within_the_half_width(n):
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(3000):
+        errors = rng.standard_exponential(n + 1) * rng.choice([-1, 1], n + 1)
+        inside.append(abs(errors[-1]) <= intervals.half_width(errors[:-1]))
+    assert 0.94 < np.mean(inside) < 0.95 + 1.3 / (n + 1) + 0.012
+
+
+def test_of_fewer_than_nineteen_errors_no_half_width_holds_them():
+    assert intervals.half_width(np.arange(18.0)) is None
+    assert intervals.half_width(np.arange(19.0)) == 18
+    assert intervals.half_width(pd.Series([-40.0] + [1.0] * 38)) == 1

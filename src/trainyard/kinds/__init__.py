@@ -171,6 +171,11 @@ class Kind(Protocol):
     ) -> Iterator[Masked]:
         """A few test examples without one part of them, part after part; those that have it, where not all do."""
 
+    def without(
+        self, spec: Any, facts: Mapping[str, Any], raw: Mapping[str, Array]
+    ) -> Iterator[tuple[str, dict[str, Array]]]:
+        """One example without one part of it, part after part, by what it says itself: what its own answer rests on."""
+
     def importances(
         self, spec: Any, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame
     ) -> "Figure":

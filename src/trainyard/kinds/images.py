@@ -99,7 +99,7 @@ def likeness(spec: Images, manifest: pd.DataFrame) -> pd.Series:
 
 def groups(spec: Images, manifest: pd.DataFrame) -> pd.Series | None:
     """What the user's pattern finds in the file names."""
-    return manifest["group"] if spec.group else None
+    return manifest["group"] if spec.group and "group" in manifest else None
 
 
 def audit(spec: Images, manifest: pd.DataFrame, parts: pd.Series) -> Iterator[Finding]:
@@ -177,14 +177,18 @@ def mistakes(spec: Images, facts: Mapping[str, Any], test: Examples, answer: Arr
 
 def masked(spec: Images, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
     """Each patch of a grid with the mean of the training images in its place (Zeiler & Fergus, 2014)."""
-    places, (height, width, _) = few(test, seed, FEW_SEEN), facts["shape"]
-    images = test.raw["image"][places]
+    places = few(test, seed, FEW_SEEN)
     mean = np.rint(train.raw["image"][few(train, seed)].mean(axis=0)).astype(np.uint8)
-    for row, (top, bottom) in enumerate(pairwise(_cuts(height)), 1):
-        for column, (left, right) in enumerate(pairwise(_cuts(width)), 1):
-            patched = images.copy()
-            patched[:, top:bottom, left:right] = mean[top:bottom, left:right]
-            yield Masked(f"row {row}, column {column}", places, {"image": patched})
+    for part, patched in _patched(test.raw["image"][places], mean):
+        yield Masked(part, places, {"image": patched})
+
+
+def without(spec: Images, facts: Mapping[str, Any], raw: Mapping[str, Array]) -> Iterator[tuple[str, dict[str, Array]]]:
+    """One image with each patch of a grid in the mean colour of the whole."""
+    images = raw["image"]
+    mean = np.rint(images[0].mean(axis=(0, 1))).astype(np.uint8)
+    for part, patched in _patched(images, np.broadcast_to(mean, images.shape[1:])):
+        yield part, {"image": patched}
 
 
 def importances(spec: Images, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
@@ -206,7 +210,10 @@ def fresh(spec: Images, facts: Mapping[str, Any]) -> pd.DataFrame:
     root = Path(spec.path)
     if not (root.is_dir() and any(file.suffix.lower() in SUFFIXES and file.is_file() for file in root.iterdir())):
         return manifest(spec)
-    return _table(_describe(spec, root, None, root, file) for file in _files(root)).drop(columns="label")
+    found = _files(root)
+    if spec.group and not re.search(spec.group, found[0].name):  # requests that were kept bear other names
+        spec = spec.model_copy(update={"group": None})
+    return _table(_describe(spec, root, None, root, file) for file in found).drop(columns="label")
 
 
 def measures(spec: Images, facts: Mapping[str, Any], train: pd.DataFrame, manifest: pd.DataFrame) -> Measures:
@@ -235,6 +242,16 @@ def _look(image: Array) -> dict[str, float]:
         found["saturation"] = np.ptp(levels, axis=-1).mean()
         found["warmth"] = (levels[..., 0] - levels[..., 2]).mean()
     return {name: float(value) for name, value in found.items()}
+
+
+def _patched(images: Array, cover: Array) -> Iterator[tuple[str, Array]]:
+    """Images `[n, height, width, channels]` with each patch of a grid as in `cover` `[height, width, channels]`."""
+    height, width = images.shape[1:3]
+    for row, (top, bottom) in enumerate(pairwise(_cuts(height)), 1):
+        for column, (left, right) in enumerate(pairwise(_cuts(width)), 1):
+            patched = images.copy()
+            patched[:, top:bottom, left:right] = cover[top:bottom, left:right]
+            yield f"row {row}, column {column}", patched
 
 
 def _cuts(side: int) -> list[int]:

@@ -38,6 +38,10 @@ SEASONS = {"s": 60, "min": 60, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "ME": 
 """Rows in a season, by the pandas offset between two rows."""
 
 
+class NoWindow(BadInput):
+    """The rows are well, but no answer can be given to them."""
+
+
 class Windows:
     """Windows of a series, cut when they are asked for: an array `[n, window, columns]` that needs no room."""
 
@@ -146,15 +150,17 @@ def decode(spec: Series, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple
     if table.empty:
         raise BadInput("no rows to answer")
     where = {column: value for column, value in spec.where.items() if column in table}
-    cells = table.astype(dict.fromkeys([spec.time, *where], str)).reset_index(drop=True).rename_axis("row")
-    rows = _table(spec.model_copy(update={"path": "rows", "where": where}), cells)
+    cells = table.astype(dict.fromkeys([spec.time, *where], str))
+    if not (pd.api.types.is_integer_dtype(cells.index) and cells.index.is_unique):
+        cells = cells.reset_index(drop=True)
+    rows = _table(spec.model_copy(update={"path": "rows", "where": where}), cells.rename_axis("row"))
     values = _filled(spec, rows)
     ends = np.flatnonzero(_whole(values, spec.window))
     if not len(ends):
         told = f"{len(rows)} rows hold no whole window (expected {spec.window} rows in a row without a missing value)"
         if len(lacks := rows[_columns(spec)].isna().sum().loc[lambda count: count > 0]):
             told += f"; missing: {', '.join(f'`{column}` in {count}' for column, count in lacks.items())}"
-        raise BadInput(told)
+        raise NoWindow(told)
     return {"window": Windows(values, ends, spec.window)[:]}, rows.index[ends + spec.window - 1]
 
 
@@ -209,14 +215,15 @@ def masked(spec: Series, facts: Mapping[str, Any], train: Examples, test: Exampl
     """Each lag of each column with its mean over training windows; lag 1 ends the window, long windows go by spans."""
     places = few(test, seed)
     windows, mean = test.raw["window"][places], train.raw["window"][few(train, seed)].mean(axis=0)
-    spans = np.array_split(np.arange(spec.window), min(spec.window, max(MOST_PARTS // len(facts["columns"]), 1)))
-    for place, column in enumerate(facts["columns"]):
-        for span in spans:
-            last, first = spec.window - span[0], spec.window - span[-1]
-            lags = f"lag {first}" if first == last else f"lags {first} to {last}"
-            without = windows.copy()
-            without[:, span, place] = mean[span, place]
-            yield Masked(f"{column}, {lags}", places, {"window": without})
+    for part, lacking in _lacking(spec, facts, windows, mean):
+        yield Masked(part, places, {"window": lacking})
+
+
+def without(spec: Series, facts: Mapping[str, Any], raw: Mapping[str, Array]) -> Iterator[tuple[str, dict[str, Array]]]:
+    """One window with each lag of each column as the column's mean over the window."""
+    windows = raw["window"]
+    for part, lacking in _lacking(spec, facts, windows, np.broadcast_to(windows[0].mean(axis=0), windows.shape[1:])):
+        yield part, {"window": lacking}
 
 
 def importances(spec: Series, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
@@ -367,6 +374,18 @@ def _spans(spec: Series, part: pd.DataFrame, name: str) -> pd.DataFrame:
     last = starts + spec.window - 1
     ends = {"first": times[starts], "last": times[last + spec.horizon]}
     return pd.DataFrame({"split": name, **ends}, index=part.index[last])
+
+
+def _lacking(spec: Series, facts: Mapping[str, Any], windows: Array, usual: Array) -> Iterator[tuple[str, Array]]:
+    """Windows `[n, window, columns]` with each lag, or span of lags, of each column as in `usual`, one such window."""
+    spans = np.array_split(np.arange(spec.window), min(spec.window, max(MOST_PARTS // len(facts["columns"]), 1)))
+    for place, column in enumerate(facts["columns"]):
+        for span in spans:
+            last, first = spec.window - span[0], spec.window - span[-1]
+            lags = f"lag {first}" if first == last else f"lags {first} to {last}"
+            lacking = windows.copy()
+            lacking[:, span, place] = usual[span, place]
+            yield f"{column}, {lags}", lacking
 
 
 def _windows(examples: Examples) -> Windows:

@@ -252,18 +252,25 @@ def mistakes(spec: Speech, facts: Mapping[str, Any], test: Examples, answer: Arr
 
 def masked(spec: Speech, facts: Mapping[str, Any], train: Examples, test: Examples, seed: int) -> Iterator[Masked]:
     """The sound without one band of frequencies; bands are equally wide on the mel scale, as one hears."""
+    places = few(test, seed, FEW_HEARD)
+    raw = {name: values[places] for name, values in test.raw.items()}
+    for part, muffled in without(spec, facts, raw):
+        yield Masked(part, places, muffled)
+
+
+def without(spec: Speech, facts: Mapping[str, Any], raw: Mapping[str, Array]) -> Iterator[tuple[str, dict[str, Array]]]:
+    """The sound of recordings without one band of frequencies."""
     from scipy import fft
 
-    places = few(test, seed, FEW_HEARD)
-    samples, length = test.raw["samples"][places], test.raw["length"][places]
+    samples, length = raw["samples"], raw["length"]
     size = fft.next_fast_len(samples.shape[1], real=True)
     spectrum, hertz = fft.rfft(samples, size), fft.rfftfreq(size, 1 / spec.rate)
     there = np.arange(samples.shape[1]) < length
     ends = 700 * np.expm1(np.linspace(0, np.log1p(spec.rate / 1400), BANDS + 1))
     band = np.digitize(hertz, ends[1:-1])
     for number, (low, high) in enumerate(pairwise(ends)):
-        without = fft.irfft(np.where(band == number, 0, spectrum), size)[:, : samples.shape[1]]
-        yield Masked(f"{low:.0f} to {high:.0f} Hz", places, {"samples": without * there, "length": length})
+        muffled = fft.irfft(np.where(band == number, 0, spectrum), size)[:, : samples.shape[1]]
+        yield f"{low:.0f} to {high:.0f} Hz", {"samples": muffled * there, "length": length}
 
 
 def importances(spec: Speech, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":

@@ -150,11 +150,17 @@ def read(spec: Tables, facts: Mapping[str, Any], folder: Path) -> Examples:
 def decode(spec: Tables, facts: Mapping[str, Any], table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
     """Rows as a CSV or a DataFrame has them; more columns than needed do no harm."""
     raw: dict[str, Array] = {}
-    for column in (*facts["numeric"], *facts["categorical"]):
-        if column not in table:
+    numeric, there = facts["numeric"], set(table.columns)
+    for column in (*numeric, *facts["categorical"]):
+        if column not in there:
             raise BadInput(f"no column `{column}` in the rows to answer")
+    block = delimited.block(table if list(table) == numeric else table[numeric], spec.missing)
+    for place, column in enumerate((*numeric, *facts["categorical"])):
+        if place < len(numeric) and block is not None:
+            raw[_input(column)] = block[:, place : place + 1]
+            continue
         cells = table[column]
-        if column in facts["numeric"]:
+        if place < len(numeric):
             numbers = delimited.numbers(Path("rows"), cells, spec.missing)
             raw[_input(column)] = numbers.to_numpy(np.float32)[:, None]
         else:
@@ -233,6 +239,13 @@ def masked(spec: Tables, facts: Mapping[str, Any], train: Examples, test: Exampl
     for together in np.array_split(columns, min(len(columns), MOST_PARTS)):
         name = together[0] if len(together) == 1 else f"{together[0]} ... {together[-1]}"
         yield Masked(name, places, {**raw, **{_input(column): raw[_input(column)][others] for column in together}})
+
+
+def without(spec: Tables, facts: Mapping[str, Any], raw: Mapping[str, Array]) -> Iterator[tuple[str, dict[str, Array]]]:
+    """One example as if a column were not known: a number then is the mean of the training rows."""
+    for column in (*facts["numeric"], *facts["categorical"]):
+        unknown: Any = np.float32(np.nan) if column in facts["numeric"] else ""
+        yield column, {**raw, _input(column): np.full_like(raw[_input(column)], unknown)}
 
 
 def importances(spec: Tables, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":

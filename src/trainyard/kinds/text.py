@@ -213,6 +213,14 @@ def masked(spec: Text, facts: Mapping[str, Any], train: Examples, test: Examples
         yield Masked(word, places, {"text": np.array(without, object)[:, None]})
 
 
+def without(spec: Text, facts: Mapping[str, Any], raw: Mapping[str, Array]) -> Iterator[tuple[str, dict[str, Array]]]:
+    """One text without each of its words; of long texts the first ones."""
+    text = raw["text"][0, 0]
+    words = dict.fromkeys(filter(None, map(_word, text.split())))
+    for word in list(words)[:MOST_WORDS]:
+        yield word, {"text": np.array([[_without(text, word)]], object)}
+
+
 def importances(spec: Text, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
     """A bar a word."""
     from trainyard import figures

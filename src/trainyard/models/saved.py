@@ -9,7 +9,7 @@ import logging
 import re
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ MEMBERS = re.compile(r"(config|metadata)\.json|model\.weights\.h5|assets/(?!.*\.
 """What an archive may hold: config, weights, and vocabularies."""
 WARM, CALLS = 5, 40
 """Calls before a time is taken, and those whose time is taken."""
+
+Ask = Callable[[Mapping[str, Any]], Array]
 
 log = logging.getLogger(__name__)
 
@@ -105,16 +107,17 @@ def at_once(raw: Mapping[str, Any], most: int) -> int:
     return max(1, min(most, MOST_BYTES // max(row_bytes(*raw.values()), 1)))
 
 
-def answers(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, Any]) -> Array:
+def answers(model: "keras.Model", about: Mapping[str, Any], raw: Mapping[str, Any], ask: Ask | None = None) -> Array:
     """The model's answers as its objective has them, by what model.json says `about` it; transcriptions are read.
 
-    Raises BadInput where it has another number of classes than model.json.
+    `ask` gives what the model does for raw values, by default `predict` of it. Raises BadInput where it has another
+    number of classes than model.json.
     """
     units, classes = model.output_shape[-1], len(about["classes"])
     expected = {"binary": 1, "multiclass": classes, "transcription": classes + 1}.get(about["objective"], units)
     if units != expected:
         raise BadInput(f"the model `{model.name}` has {units} outputs, model.json {classes} classes (train it again)")
-    found = predict(model, raw)
+    found = ask(raw) if ask else predict(model, raw)
     if about["objective"] != "transcription":
         return found
     from trainyard.models import ctc

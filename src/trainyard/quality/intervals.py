@@ -129,6 +129,17 @@ def of_metrics(metrics: Mapping[str, Metric], target: Array, answer: Floats, sam
     return {name: _of_metric(metric, target, answer, sample) for name, metric in metrics.items()}
 
 
+def half_width(errors: "Floats | pd.Series") -> float | None:
+    """How far from an answer 95 of 100 new truths are at most, by the errors `[n]` of others; None of too few.
+
+    Split conformal prediction (Vovk, Gammerman & Shafer, 2005; Lei et al., 2018): it holds whatever the model is, if
+    what is asked is drawn as the test examples were.
+    """
+    distances = np.sort(np.abs(np.asarray(errors, np.float64)))
+    place = int(np.ceil((len(distances) + 1) * LEVEL)) - 1
+    return float(distances[place]) if place < len(distances) else None
+
+
 def of_mean(differences: Floats, sample: Draws, level: float = LEVEL) -> Interval:
     """The mean difference of paired scores `[n]` with its interval, which holds the truth `level` of the times.
 

@@ -3,6 +3,7 @@
 Importing this package does not import MLflow, which takes more than a second.
 """
 
+from trainyard.tracking.pinned import Pinned, pin
 from trainyard.tracking.promotion import (
     again_if_overtaken,
     champion,
@@ -23,6 +24,7 @@ from trainyard.tracking.sweeps import Sweep, sweep
 
 __all__ = [
     "Live",
+    "Pinned",
     "Registered",
     "Sweep",
     "again_if_overtaken",
@@ -38,6 +40,7 @@ __all__ = [
     "live",
     "made_from",
     "page",
+    "pin",
     "promote",
     "promote_merged",
     "publish",

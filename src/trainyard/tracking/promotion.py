@@ -6,6 +6,7 @@ machines move at once. Processes of one folder wait for each other besides.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -340,6 +341,21 @@ def told_verdict(verdict: Mapping[str, Any]) -> str:
         return "never judged"
     failed = [check["name"] for check in verdict["checks"] if not check["passed"]]
     return f"failed: {', '.join(failed)}" if failed else f"passed {len(verdict['checks'])} checks"
+
+
+def named(client: "MlflowClient", asked: str, aliases: Sequence[str]) -> "ModelVersion":
+    """The version that NAME@ALIAS or NAME/VERSION names, or NAME alone by the first of `aliases` that there is.
+
+    Raises BadInput where the registry has no such version.
+    """
+    name, sign, which = re.fullmatch(r"([^@/]*)([@/]?)(.*)", asked, re.DOTALL).groups()  # type: ignore[union-attr]
+    params.refuse_misnamed(name)
+    if sign == "/":
+        return version_of(client, name, which)
+    aliases = [which] if sign else aliases
+    if found := next(filter(None, (registry.with_alias(client, name, alias) for alias in aliases)), None):
+        return found
+    raise BadInput(f"{name}: the registry has no {' or '.join(aliases)} (run `trainyard register {name}`)")
 
 
 def version_of(client: "MlflowClient", name: str, version: str) -> "ModelVersion":

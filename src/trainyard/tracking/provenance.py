@@ -1,7 +1,6 @@
 """Provenance: what a version of the registry came from, and which versions came from a dvc.lock."""
 
 import json
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,17 +22,9 @@ def explain(asked: str) -> list[str]:
 
     Raises BadInput where the registry has no such version.
     """
-    name, sign, which = re.fullmatch(r"(?s)([^@/]*)([@/]?)(.*)", asked).groups()  # type: ignore[union-attr]
     with store.connected() as client:
-        if sign == "/":
-            version = promotion.version_of(client, name, which)
-        else:
-            aliases = [which] if sign else ["champion", "challenger"]
-            found = [one for alias in aliases if (one := registry.with_alias(client, name, alias))]
-            if not found:
-                raise BadInput(f"{name}: the registry has no {' or '.join(aliases)} (run `trainyard register {name}`)")
-            version = found[0]
-        lost = promotion.lost(client, name)
+        version = promotion.named(client, asked, ["champion", "challenger"])
+        lost = promotion.lost(client, version.name)
         return [*([lost] if lost else []), *_facts(client, version)]
 
 

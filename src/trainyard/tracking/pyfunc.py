@@ -18,6 +18,7 @@ from trainyard.arrays import Array
 from trainyard.errors import BadInput
 from trainyard.kinds import Prepared
 from trainyard.params import AnyDataset
+from trainyard.quality import intervals
 from trainyard.quality.evaluation import named_answers
 from trainyard.tracking import raw
 
@@ -55,18 +56,40 @@ def save(scratch: Path, model_id: str, run_id: str, about: Mapping[str, Any], da
     inputs = Schema([*columns])
     outputs = Schema([ColSpec(_answered(data), name) for name in _columns(data)])
     code, folder = scratch / "trainyard", Path("models") / about["model"]
+    files.write_json(scratch / "golden.json", golden(data, sample, Path("reports/models") / about["model"]))
     shutil.copytree(Path(trainyard.__file__).parent, code, ignore=_all_but_python)
     pyfunc.save_model(
         str(scratch / "model"),
         python_model=str(code / "tracking" / "model.py"),
         code_paths=[str(code)],
-        artifacts={"keras": str(folder / "model.keras"), "about": str(folder / "model.json")},
+        artifacts={
+            "keras": str(folder / "model.keras"),
+            "about": str(folder / "model.json"),
+            "golden": str(scratch / "golden.json"),
+        },
         pip_requirements=list(_requirements()),
         signature=ModelSignature(inputs, outputs),
         input_example=sample.reset_index(drop=True),
         mlflow_model=Model(model_id=model_id, run_id=run_id),
     )
     return scratch / "model"
+
+
+def golden(data: Prepared, rows: pd.DataFrame, report: Path) -> dict[str, Any]:
+    """A question whose answers are known, and how far answers were off: what proves a model where it is served.
+
+    `answers` are those of scores.csv to the raw `rows`, each with its example; `within` tells by answer how far 95% of
+    new truths are from it at most, of answers that are numbers. Both are empty where scores.csv is not there.
+    """
+    found: dict[str, Any] = {"rows": raw.as_json(rows), "answers": [], "within": {}}
+    if (report / "scores.csv").is_file():
+        scores = pd.read_csv(report / "scores.csv", index_col="example", dtype={"example": str})
+        known = scores.loc[rows.index.intersection(scores.index), _columns(data)]
+        found["answers"] = known.reset_index(names="example").to_dict("records")
+        for name in _columns(data) if data.objective.name in ("regression", "forecast") else []:
+            width = intervals.half_width(scores[name.replace("answer", "target")] - scores[name])
+            found["within"] |= {name: width} if width is not None else {}
+    return found
 
 
 def answers(folder: Path, data: Prepared) -> Array:

@@ -1,5 +1,6 @@
 """Raw rows: examples as they stand in the user's data, which is how a registered model is asked."""
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from trainyard.params import Dataset, Images, Series, Speech, Tables, Text
 def reader(spec: Dataset, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:
     """Read the data once; gives what finds the rows by which `kinds.KIND.decode` answers some examples."""
     return _READERS[type(spec)](spec, facts)
+
+
+def as_json(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Raw rows as JSON has them: a file as its bytes in base64, null where there is no value."""
+
+    def told(value: Any) -> Any:
+        return b64encode(value).decode() if isinstance(value, bytes) else None if pd.isna(value) else value
+
+    return [{str(column): told(value) for column, value in row.items()} for row in table.to_dict("records")]
 
 
 def _tables(spec: Tables, facts: Mapping[str, Any]) -> Callable[[pd.Index], pd.DataFrame]:

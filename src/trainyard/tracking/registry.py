@@ -255,6 +255,7 @@ def _register(
     tags = {
         **more,
         "trainyard.content": content,
+        "trainyard.sha256": about["sha256"],
         "trainyard.run": run.info.run_name,
         "trainyard.dvc_experiment": run.data.tags.get("DVC_EXP_NAME"),
         "trainyard.git_commit": run.data.tags.get("mlflow.source.git.commit"),

@@ -39,7 +39,7 @@ def choose(training: Training, seed: int) -> list[Any]:
     """As `start`, before TensorFlow computes anything; gives the GPUs that it may use, none for the CPU."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else one process takes the memory of a GPU whole
-    with _quiet():
+    with quiet():
         try:
             import keras
             import tensorflow as tf
@@ -157,7 +157,7 @@ def gpu_of_jax_alone(training: Training) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep TensorFlow's start-up lines, which its C++ writes past Python, off the terminal; an error shows them."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as noise:

@@ -1,0 +1,329 @@
+"""The server: routes by FastAPI, and before them a gate that lets through what it knows, of a size that it takes.
+
+No body is read here: `desk` hands each to the process of its model.
+"""
+
+import hmac
+import json
+import logging
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib import metadata
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from starlette.exceptions import HTTPException
+
+from trainyard.params import Serve
+from trainyard.serving.desk import Busy, Desk
+from trainyard.serving.question import Refused
+from trainyard.serving.worker import ANSWERS, EXPLANATION, Asked
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+OPEN = {"/", "/live", "/ready"}
+"""Paths that tell nothing: asked without a token."""
+HELD = 2**28
+"""Bytes of bodies that are held at a time."""
+LARGE = {"images": 10.0, "speech": 10.0}
+"""Megabytes of a body by default; of other kinds 1."""
+ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-frame-options": "DENY"}
+BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+"""Seconds."""
+
+log = logging.getLogger(__name__)
+
+
+class Measured:
+    """What /metrics tells."""
+
+    def __init__(self, desks: Mapping[str, Desk]) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        told = {"registry": self.registry}
+        self.requests = Counter("trainyard_requests", "Requests answered.", ["model", "route", "status"], **told)
+        self.rows = Counter("trainyard_rows", "Rows answered.", ["model"], **told)
+        self.seconds = Histogram("trainyard_seconds", "Time to an answer.", ["model", "route"], buckets=BUCKETS, **told)
+        waiting = Gauge("trainyard_waiting", "Requests that wait or are answered.", ["model"], **told)
+        about = Gauge("trainyard_model", "1 where the model is ready.", ["model"], **told)
+        for name, desk in desks.items():
+            waiting.labels(name).set_function(lambda desk=desk: desk.load)
+            about.labels(name).set_function(lambda desk=desk: float(desk.ready))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What stands before the routes."""
+
+    inner: Application
+    hosts: frozenset[str]
+    """Names and addresses by which the server may be called; any address where a token is asked for."""
+    token: str | None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on; with the headers that every answer has."""
+        if scope["type"] != "http":
+            return
+
+        status = 0
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *_ALWAYS]
+            await send(message)
+
+        inner: Application = self.inner
+        if refusal := self._refusal(scope, dict(scope["headers"])):
+            number, error, more = refusal
+            inner = _problem(number, error, headers=more)
+        await inner(scope, receive, told)
+        if scope["method"] != "POST" or not scope.get("path_params"):  # of questions `ask` tells more
+            route = getattr(scope.get("route"), "path", "-")
+            log.info("%s %s %d", scope["method"], route, status)
+
+    def _refusal(self, scope: Message, headers: dict[bytes, bytes]) -> tuple[int, str, dict[str, str]] | None:
+        if not self._known(headers.get(b"host", b"")):
+            return 421, "this server does not answer to that host (see `serve.hosts` of params.yaml)", {}
+        origin = headers.get(b"origin")
+        if origin is not None and not self._known(origin.rpartition(b"//")[2]):
+            return 403, "a page of another site may not ask", {}
+        if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            return 501, "transfer encoding is another than chunked", {}
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            return 415, "a body that is packed is not read", {}
+        if self.token and scope["path"] not in OPEN:
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+                return 401, "a bearer token is needed", {"www-authenticate": "Bearer"}
+        return None
+
+    def _known(self, host: bytes) -> bool:
+        name = _without_port(host)
+        return name in self.hosts or (self.token is not None and _is_address(name))
+
+
+def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: str | None) -> Gate:
+    """The whole application."""
+    app = FastAPI(
+        title="trainyard",
+        description="Registered models, asked. A row is an object with a value a column; `GET /models` tells them.",
+        version=metadata.version("trainyard"),
+        docs_url=None,  # they fetch a script from elsewhere
+        redoc_url=None,
+    )
+    measured, held = Measured(desks), [0]
+
+    async def ask(name: str, what: str, request: Request) -> Response:
+        began, rows, version = time.perf_counter(), 0, "-"
+        status, size = 500, 0
+        try:
+            desk = _desk(desks, name)
+            desk.refuse_if_busy()
+            most = int(1e6 * (serve.megabytes or LARGE.get(desk.about["kind"], 1.0)))
+            async with _body(request, most, held) as body:
+                size = len(body)
+                reply, about = await desk.ask(Asked(what, request.headers.get("content-type", ""), body))
+            status, rows, version = reply.status, reply.rows, about["version"]
+            told = {"model-version": f"{name}/{version}", "model-sha256": about["sha256"]}
+            return Response(reply.body, status, told, media_type="application/json")
+        except Refused as refused:
+            status = refused.status
+            raise
+        except Busy:
+            status = 503
+            raise
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        finally:
+            took = time.perf_counter() - began
+            of = name if name in desks else "-"
+            measured.requests.labels(of, what, status).inc()
+            measured.rows.labels(of).inc(rows)
+            if status < 400:
+                measured.seconds.labels(of, what).observe(took)
+            log.info(
+                "%s %s %d %.1f ms, %d rows, %d bytes, version %s", of, what, status, 1000 * took, rows, size, version
+            )
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        text, policy = _page()
+        return Response(text, media_type="text/html", headers={"content-security-policy": policy})
+
+    @app.get("/live", summary="Whether the server answers")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get("/ready", summary="Whether every model answers its example as it was registered")
+    async def ready(response: Response) -> dict[str, bool]:
+        found = all(desk.ready for desk in desks.values())
+        response.status_code = 200 if found else 503
+        return {"ready": found}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(measured.registry), media_type="text/plain; version=0.0.4")
+
+    @app.get("/models", summary="All models: version, columns, and an example of each")
+    async def models() -> list[dict[str, Any]]:
+        return [{**desk.about, "ready": desk.ready} for desk in desks.values()]
+
+    @app.get("/models/{name}", summary="A model: version, columns, and an example")
+    async def model(name: str) -> dict[str, Any]:
+        desk = _desk(desks, name)
+        return {**desk.about, "ready": desk.ready}
+
+    @app.post("/models/{name}/answers", summary="Answers to rows, or to files", openapi_extra=_body_schema())
+    async def answers(name: str, request: Request) -> Response:
+        return await ask(name, ANSWERS, request)
+
+    @app.post("/models/{name}/explanation", summary="What the answer to one row rests on", openapi_extra=_body_schema())
+    async def explanation(name: str, request: Request) -> Response:
+        return await ask(name, EXPLANATION, request)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return _problem(error.status, **error.told)
+
+    @app.exception_handler(Busy)
+    async def busy(request: Request, error: Busy) -> Response:
+        return _problem(503, error.told, headers={"retry-after": str(error.again)})
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return _problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return _problem(422, "not as /openapi.json says")
+
+    return Gate(app, frozenset(hosts), token)
+
+
+def bound(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+@asynccontextmanager
+async def _body(request: Request, most: int, held: list[int]) -> AsyncIterator[bytes]:
+    """The body of a request, read piece by piece; raises Refused where it is too large, Busy where all are together.
+
+    `held` is how many bytes are held by all of them.
+    """
+    told, parts, size, more = request.headers.get("content-length", "0"), [], 0, True
+    try:
+        if not told.isdecimal() or int(told) > most:
+            raise Refused(413, f"the body has more than {most:,} bytes")
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the body was cut short")
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            held[0] += len(part)
+            if size > most:
+                raise Refused(413, f"the body has more than {most:,} bytes")
+            if held[0] > HELD:
+                raise Busy("bodies of other requests fill the memory", 1)
+            parts.append(part)
+        yield parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        held[0] -= size
+
+
+def _desk(desks: Mapping[str, Desk], name: str) -> Desk:
+    if name not in desks:
+        raise HTTPException(404, f"no such model (it is one of: {', '.join(desks)})")
+    return desks[name]
+
+
+def _problem(
+    status: int, error: str, field: str | None = None, row: int | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    told = json.dumps({"error": error, "field": field, "row": row})
+    return Response(told, status, headers, media_type="application/json")
+
+
+def _body_schema() -> dict[str, Any]:
+    """What FastAPI cannot see: the body is read by the process of the model."""
+    rows = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+    json_body = {"type": "object", "required": ["rows"], "additionalProperties": False, "properties": {"rows": rows}}
+    files = {
+        "type": "object",
+        "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+    }
+    content = {"application/json": {"schema": json_body}, "multipart/form-data": {"schema": files}}
+    told = {"type": ["string", "null"]}
+    error = {
+        "type": "object",
+        "properties": {"error": {"type": "string"}, "field": told, "row": {"type": ["integer", "null"]}},
+    }
+    refusals = {
+        "400": "not JSON, or no form",
+        "401": "no token",
+        "413": "too large, or too many rows",
+        "415": "another content type",
+        "422": "rows that the model does not take",
+        "503": "no answer now; Retry-After says when to come again",
+    }
+    found = {
+        status: {"description": what, "content": {"application/json": {"schema": error}}}
+        for status, what in refusals.items()
+    }
+    return {"requestBody": {"required": True, "content": content}, "responses": found}
+
+
+@cache
+def _page() -> tuple[str, str]:
+    """The page, and the policy that lets it do what it does and no more."""
+    text = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    style = (Path(__file__).parent.parent / "reporting" / "style.css").read_text(encoding="utf-8")
+    text = text.replace("/* style.css */", style)
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    allowed = {
+        "default-src": "'none'",
+        "script-src": f"'sha256-{digest}'",
+        "style-src": "'unsafe-inline'",
+        "connect-src": "'self'",
+        "img-src": "blob: data:",
+        "media-src": "blob: data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return text, "; ".join(f"{name} {value}" for name, value in allowed.items())
+
+
+def _without_port(host: bytes) -> str:
+    name = host.decode("latin-1").lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+_ALWAYS = [(name.encode(), value.encode()) for name, value in ALWAYS.items()]

@@ -1,0 +1,179 @@
+"""A registered model in memory, that answers rows as `evaluate` did: the same reading of them, compiled.
+
+TensorFlow compiles one signature a number of rows, the powers of two up to `MOST_ROWS`; what is asked is filled up to
+the next one. So nothing is compiled for a question, once it has been asked in that size.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter
+
+from trainyard import files, kinds
+from trainyard.arrays import Array
+from trainyard.errors import BadInput
+from trainyard.params import AnyDataset
+from trainyard.quality.evaluation import named_answers
+from trainyard.quality.objectives import OBJECTIVES
+from trainyard.serving.question import Reader
+from trainyard.tracking import Pinned
+
+MOST_ROWS = 256
+"""Rows that are answered together."""
+SOUND = 4096
+"""Samples to which recordings are filled up at least; from there on by powers of two."""
+NEAR = 1e-5
+"""By which answers may differ from those that were recorded, of values up to 1; of greater ones this share of them."""
+
+
+class Champion:
+    """A pinned version: `ask` it rows as a user has them. One process asks it, from one thread at a time."""
+
+    def __init__(self, pinned: Pinned) -> None:
+        """Load the model; raises BadInput where its file is not the one that was pinned."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from trainyard.models import saved
+
+        self.pinned = pinned
+        self.about: dict[str, Any] = files.read_json(pinned.folder / "model.json")
+        self.golden: dict[str, Any] = files.read_json(pinned.folder / "golden.json")
+        self.spec = TypeAdapter(AnyDataset).validate_json(json.dumps(self.about["spec"]))
+        self.facts: dict[str, Any] = self.about["facts"]
+        self.objective = OBJECTIVES[self.about["objective"]]
+        self.model = saved.load(pinned.folder / "model.keras", pinned.sha256)
+        self._compiled: dict[tuple[Any, ...], Any] = {}
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """A question of JSON that was answered when the version was registered."""
+        return {"rows": self.golden["rows"]}
+
+    @cached_property
+    def _example(self) -> tuple[dict[str, Array], pd.Index]:
+        reader = Reader(self.spec, self.facts, len(self.golden["rows"]))
+        question = reader.read(json.dumps(self.example).encode(), "application/json")
+        return self.decode(reader.table(question.rows) if question.table is None else question.table)
+
+    def ask(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Answers to raw rows, with the columns of scores.csv and, of numbers, the ends of their 95% intervals.
+
+        Indexed as `table` is; of series by the time of each row that ends a whole window. Raises BadInput for rows that
+        `kinds.KIND.decode` refuses, and where an answer is not finite.
+        """
+        values, names = self.decode(table)
+        return self.named(self.answers(values), names)
+
+    def decode(self, table: pd.DataFrame) -> tuple[dict[str, Array], pd.Index]:
+        """What the model takes of raw rows, and a name for each answer. Raises BadInput."""
+        return kinds.of(self.spec).decode(self.spec, self.facts, table)
+
+    def answers(self, values: Mapping[str, Any]) -> Array:
+        """Answers `[n, ...]` to raw values, as the objective has them."""
+        from trainyard.models import saved
+
+        return saved.answers(self.model, self.about, values, self._predict)
+
+    def named(self, answer: Array, names: pd.Index) -> pd.DataFrame:
+        """Answers by name; raises BadInput for one that is not finite."""
+        if answer.dtype.kind == "f" and not (finite := np.isfinite(answer).all(axis=1)).all():
+            row = names[~finite][0]
+            raise BadInput(f"row {row}: the model has no finite answer to it (is a value far out of range?)")
+        found = pd.DataFrame(named_answers(self.objective, self.about["classes"], answer), index=names)
+        for name, width in self.golden["within"].items():
+            found[f"{name}_low"], found[f"{name}_high"] = found[name] - width, found[name] + width
+        return found
+
+    def without_parts(self, row: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Each part of one raw row, or of the rows of one window, and the answer without it."""
+        values, names = self.decode(row)
+        last = {name: array[-1:] for name, array in values.items()}
+        for part, without in kinds.of(self.spec).without(self.spec, self.facts, last):
+            yield part, self.named(self.answers(without), names[-1:])
+
+    def prove(self) -> None:
+        """Ask the example; raises BadInput where it is not answered as it was when the version was registered.
+
+        Where that is not known, as the model answers it that is not compiled.
+        """
+        from trainyard.models import saved
+
+        values, names = self._example
+        found = self.named(self.answers(values), names)
+        if known := self.golden["answers"]:
+            expected = pd.DataFrame(known).set_index("example")
+            found = found.loc[expected.index] if self.about["kind"] == "series" else found[: len(expected)]
+        else:
+            expected = self.named(saved.answers(self.model, self.about, values), names)
+        same = [_same(found[name], expected[name]) for name in expected]
+        if not all(same):
+            where = f"{self.pinned.model}: version {self.pinned.version}"
+            raise BadInput(f"{where} does not answer its example as it did when it was registered")
+
+    def warm(self, rows: int = MOST_ROWS) -> None:
+        """Compile what questions of up to so many rows need."""
+        values, _ = self._example
+        size = 1
+        while size <= min(rows, self._most(values)):
+            self._predict({name: array[np.arange(size) % len(array)] for name, array in values.items()})
+            size *= 2
+
+    def _most(self, values: Mapping[str, Any]) -> int:
+        from trainyard.models import saved
+
+        return 1 << saved.at_once(values, MOST_ROWS).bit_length() - 1
+
+    def _predict(self, values: Mapping[str, Any]) -> Array:
+        values = self._padded(values)
+        count, most = len(next(iter(values.values()))), self._most(values)
+        found = []
+        for start in range(0, count, most):
+            part = {name: array[start : start + most] for name, array in values.items()}
+            rows = min(most, count - start)
+            size = 1 << (rows - 1).bit_length()
+            if size > rows:  # filled up with the last one
+                places = np.minimum(np.arange(size), rows - 1)
+                part = {name: array[places] for name, array in part.items()}
+            found.append(self._call(part)[:rows])
+        return np.concatenate(found)
+
+    def _padded(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Recordings to one of few lengths: silence after the end changes no answer."""
+        if "samples" not in values:
+            return values
+        samples = values["samples"]
+        length = max(SOUND, 1 << max(samples.shape[1] - 1, 0).bit_length())
+        return {**values, "samples": np.pad(samples.astype(np.float32), ((0, 0), (0, length - samples.shape[1])))}
+
+    def _call(self, values: Mapping[str, Any]) -> Array:
+        """The model on raw values of one size; a table's columns of numbers go to TensorFlow as one matrix."""
+        import tensorflow as tf
+
+        columns = [name for name, array in values.items() if array.dtype == np.float32 and array.shape[1:] == (1,)]
+        others = {name: array for name, array in values.items() if name not in columns}
+        matrix = np.concatenate([values[name] for name in columns], axis=1) if columns else None
+        given = [*([] if matrix is None else [matrix]), *others.values()]
+        given = [array if array.dtype.kind in "fiu" else array.astype(object) for array in given]
+        key = tuple(array.shape for array in given)
+        if key not in self._compiled:
+
+            def model(*tensors: Any) -> Any:
+                split = tf.split(tensors[0], len(columns), axis=1) if columns else []
+                rest = tensors[1:] if columns else tensors
+                named = {**dict(zip(columns, split, strict=True)), **dict(zip(others, rest, strict=True))}
+                return self.model(named, training=False)
+
+            kinds_of = [tf.string if array.dtype == object else tf.as_dtype(array.dtype) for array in given]
+            signature = [tf.TensorSpec(array.shape, dtype) for array, dtype in zip(given, kinds_of, strict=True)]
+            self._compiled[key] = tf.function(model).get_concrete_function(*signature)
+        return self._compiled[key](*map(tf.constant, given)).numpy()
+
+
+def _same(found: "pd.Series[Any]", expected: "pd.Series[Any]") -> bool:
+    if not pd.api.types.is_numeric_dtype(expected):
+        return found.tolist() == expected.tolist()
+    return bool(np.allclose(found, expected, rtol=NEAR, atol=NEAR))

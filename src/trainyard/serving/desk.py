@@ -1,0 +1,234 @@
+"""A model that is served: questions wait here, and go together to the process that holds its champion.
+
+What waits while one batch is answered is the next batch: few at a time where few ask, many where many do.
+"""
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainyard.errors import BadInput, EnvironmentFailed
+from trainyard.params import Serve
+from trainyard.serving.worker import LENGTH, Asked, Reply, work
+from trainyard.tracking import Pinned
+
+TOGETHER, TOGETHER_BYTES = 64, 2**20
+"""Questions of a batch, and bytes of their bodies after which none is added."""
+START = 120.0
+"""Seconds in which a process must have loaded its champion."""
+WATCH = 1.0
+"""Seconds after which it is seen that a process has died that nobody asks."""
+PATIENCE = (1, 2, 4, 8, 15, 30)
+"""Seconds between tries to start a process that does not."""
+PRELOADED = ["trainyard.serving.preloaded"]
+"""Slow imports are made once: processes are forked from one that has made them, and has computed nothing."""
+
+log = logging.getLogger(__name__)
+
+
+class Busy(Exception):
+    """No answer now: what is the matter, and after how many seconds to come again."""
+
+    def __init__(self, told: str, again: int) -> None:
+        super().__init__(told)
+        self.told, self.again = told, again
+
+
+class Worker:
+    """The server's end of a process that holds a champion."""
+
+    def __init__(self, process: Any, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        self.process = process
+        self._read, self._write = streams
+        self.about: dict[str, Any] = {}
+
+    @classmethod
+    async def start(cls, pinned: Pinned, serve: Serve) -> "Worker":
+        """Give a process whose champion answers; raises BadInput where it refuses, EnvironmentFailed where it dies."""
+        methods = multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if hasattr(context, "set_forkserver_preload"):
+            context.set_forkserver_preload(PRELOADED)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = context.Process(target=work, args=(theirs, pinned, serve), name=pinned.model, daemon=True)
+            await asyncio.to_thread(process.start)
+        worker = cls(process, await asyncio.open_connection(sock=ours, limit=2**24))
+        try:
+            async with asyncio.timeout(START):
+                worker.about = json.loads(await worker._frame())
+        except (TimeoutError, OSError, EOFError):
+            await worker.end()
+            raise EnvironmentFailed(f"{pinned.model}: its process died, or took more than {START:.0f} s") from None
+        if refused := worker.about.get("refused"):
+            await worker.end()
+            raise BadInput(refused)
+        return worker
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended."""
+        return self._read.at_eof()
+
+    async def exchange(self, batch: Sequence[Asked]) -> list[Reply]:
+        """Answers to a batch; raises EOFError or OSError where the process is gone."""
+        head = json.dumps([[one.what, one.content_type] for one in batch]).encode()
+        for frame in (head, *(one.body for one in batch)):
+            self._write.write(len(frame).to_bytes(LENGTH))
+            self._write.write(frame)
+        await self._write.drain()
+        told = json.loads(await self._frame())
+        return [Reply(status, rows, await self._frame()) for status, rows in told]
+
+    async def end(self) -> None:
+        """Kill the process: what it is at is lost."""
+        self._write.close()
+        self.process.kill()
+        await asyncio.to_thread(self.process.join)
+        with suppress(OSError):
+            await self._write.wait_closed()
+
+    async def _frame(self) -> bytes:
+        length = int.from_bytes(await self._read.readexactly(LENGTH))
+        return await self._read.readexactly(length)
+
+
+@dataclass
+class Waiting:
+    """A question with who waits for its answer."""
+
+    asked: Asked
+    reply: "asyncio.Future[tuple[Reply, dict[str, Any]]]"
+    since: float = field(default_factory=time.monotonic)
+
+
+class Desk:
+    """Takes questions to one model."""
+
+    def __init__(self, worker: Worker, pinned: Pinned, serve: Serve) -> None:
+        self.pinned, self.serve = pinned, serve
+        self.about = worker.about
+        self._worker: Worker | None = worker
+        self._waiting: deque[Waiting] = deque()
+        self._batch: list[Waiting] = []
+        self._some = asyncio.Event()
+        self._asked: Worker | None = None
+        self._pump = asyncio.create_task(self._answer_all())
+
+    @classmethod
+    async def open(cls, pinned: Pinned, serve: Serve) -> "Desk":
+        """A desk with a champion that answers; raises as `Worker.start`."""
+        return cls(await Worker.start(pinned, serve), pinned, serve)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is somebody who answers."""
+        return self._worker is not None
+
+    @property
+    def load(self) -> int:
+        """Questions that wait or are answered."""
+        return len(self._waiting) + len(self._batch)
+
+    def refuse_if_busy(self) -> None:
+        """Raises Busy where a question would be sent away; asked before its body is read."""
+        if not self.ready:
+            raise Busy("the model's process is being started", 5)
+        if self.load >= self.serve.waiting:
+            raise Busy(f"{self.load} requests wait already", 1)
+
+    async def ask(self, asked: Asked) -> tuple[Reply, dict[str, Any]]:
+        """The answer, and what is known of who gave it. Raises Busy."""
+        self.refuse_if_busy()
+        one = Waiting(asked, asyncio.get_running_loop().create_future())
+        self._waiting.append(one)
+        self._some.set()
+        return await one.reply
+
+    async def replace(self, pinned: Pinned) -> None:
+        """Have another version answer from the next batch on; raises as `Worker.start`, and all stays as it was."""
+        worker = await Worker.start(pinned, self.serve)
+        before, self._worker = self._worker, worker
+        self.pinned, self.about = pinned, worker.about
+        while before and self._asked is before:
+            await asyncio.sleep(0.01)
+        if before:
+            await before.end()
+
+    async def close(self) -> None:
+        """Answer what waits, and end the process."""
+        while self.load and self.ready:
+            await asyncio.sleep(0.01)
+        self._pump.cancel()
+        if self._worker:
+            await self._worker.end()
+
+    async def _answer_all(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._some.wait(), WATCH)
+            worker, self._batch = self._worker, self._taken()
+            if not self._waiting:
+                self._some.clear()
+            if worker is None or not (self._batch or worker.gone):
+                continue
+            self._asked = worker
+            try:
+                async with asyncio.timeout(self.serve.seconds):
+                    replies = await worker.exchange([one.asked for one in self._batch])
+                for one, reply in zip(self._batch, replies, strict=True):
+                    if not one.reply.done():
+                        one.reply.set_result((reply, worker.about))
+            except (TimeoutError, EOFError, OSError) as error:
+                late = isinstance(error, TimeoutError)
+                told = f"an answer took more than {self.serve.seconds:g} s" if late else "the model's process died"
+                await self._start_again(worker, told)
+            finally:
+                self._batch, self._asked = [], None
+
+    def _taken(self) -> list[Waiting]:
+        """The next batch; who has waited too long is sent away."""
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < TOGETHER and size < TOGETHER_BYTES:
+            one = self._waiting.popleft()
+            if time.monotonic() - one.since > self.serve.seconds:
+                one.reply.set_exception(Busy(f"waited more than {self.serve.seconds:g} s", 5))
+                continue
+            batch.append(one)
+            size += len(one.asked.body)
+        return batch
+
+    async def _start_again(self, worker: Worker, told: str) -> None:
+        """End a process, and all questions to it; another takes its place, from the files that are pinned."""
+        log.error("%s: %s; its process is ended, and another started", self.pinned.model, told)
+        lost = self._batch
+        if self._worker is worker:  # else another has taken its place, and takes what waits
+            self._worker, lost = None, [*lost, *self._waiting]
+            self._waiting.clear()
+        for one in lost:
+            if not one.reply.done():
+                one.reply.set_exception(Busy(told, 5))
+        await worker.end()
+        tries = 0
+        while self._worker is None:
+            try:
+                began = await Worker.start(self.pinned, self.serve)
+            except (BadInput, EnvironmentFailed) as error:
+                log.error("%s", error)  # one line tells it
+                await asyncio.sleep(PATIENCE[min(tries, len(PATIENCE) - 1)])
+                tries += 1
+            else:
+                if self._worker is None:
+                    self._worker, self.about = began, began.about
+                else:  # a reload was faster
+                    await began.end()
+        log.info("%s: version %s answers again", self.pinned.model, self.pinned.version)

@@ -1,0 +1,242 @@
+"""Verb `serve`: models of the registry answer over HTTP, and on a page, until the server is told to end.
+
+In:   the registry, `serve` of params.yaml, TRAINYARD_TOKEN
+Out:  answers; a line a request on stderr, without what was asked; .trainyard/requests, where params ask for it
+Exit: 0 told to end (SIGTERM, Ctrl-C), 2 no such version, or open to other machines without a token, 5 MLflow does not
+      answer, the port is taken, a process of a model dies at the start
+SIGHUP has every model look up its version again, and take another's place only once that has proved itself.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from trainyard import tracking
+from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
+from trainyard.params import Params
+from trainyard.serving import app
+from trainyard.serving.desk import Desk
+from trainyard.tracking import Pinned
+
+TOKEN = "TRAINYARD_TOKEN"  # noqa: S105  # its name
+LEAST = 16
+"""Characters of a token."""
+SLOW = 10.0
+"""Seconds in which a request must have come, or `ENOUGH` of it."""
+IDLE = 15
+"""Seconds after an answer in which the next request may come by the same connection."""
+ENOUGH = 2**18
+"""Bytes of a body for which there is as much time again."""
+MOST_HEADERS = 2**16
+"""Bytes of an address and all headers."""
+MOST_CONNECTIONS = 512
+END = 10
+"""Seconds for requests that are being answered, once the server is told to end."""
+
+log = logging.getLogger(__name__)
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that waits for no slow client: a request that is not here in time ends it, wherever it stands."""
+
+    _late: asyncio.TimerHandle | None = None
+    _size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """One of many too many is closed at once."""
+        super().connection_made(transport)
+        self._wait()
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._end()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """The time runs from its first byte on."""
+        super().on_message_begin()
+        self._size = 0
+        self._wait()
+
+    def on_url(self, url: bytes) -> None:
+        """Part of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """What brings enough of a body has more time for the rest."""
+        super().on_body(body)
+        self._size += len(body)
+        if self._size > ENOUGH and not self.cycle.response_complete:
+            self._size = 0
+            self._wait()
+
+    def on_message_complete(self) -> None:
+        """It came in time."""
+        self._end()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is told so in JSON, and in no words of its own."""
+        self._tell(b"400 Bad Request", b"no HTTP that is read")
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > MOST_HEADERS:
+            raise ValueError("headers are too large")  # the parser ends there, and 400 is told
+
+    def _wait(self) -> None:
+        self._end()
+        self._late = self.loop.call_later(SLOW, self._give_up)
+
+    def _end(self) -> None:
+        if self._late:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        if self.cycle is None or not self.cycle.response_started:
+            self._tell(b"408 Request Timeout", b"the request came too slowly")
+        self.transport.close()
+
+    def _tell(self, status: bytes, error: bytes) -> None:
+        told = b'{"error": "%b", "field": null, "row": null}' % error
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (status, len(told)) + told)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which leaves signals to us."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        """None."""
+        yield
+
+
+def serve(names: Sequence[str], params: Params, host: str, port: int) -> None:
+    """Answer as the versions that `names` name, NAME, NAME@ALIAS or NAME/VERSION; raises before it listens."""
+    token = os.environ.get(TOKEN) or None
+    if token is not None and len(token) < LEAST:
+        raise BadInput(f"{TOKEN}: {len(token)} characters (at least {LEAST}: `openssl rand -hex 32`)")
+    if token is None and not app.bound(host):
+        told = f"--host {host} is reached from other machines: set {TOKEN}, which they then must name"
+        raise BadInput(f"{told} (`export {TOKEN}=$(openssl rand -hex 32)`)")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # a question is answered sooner by the CPU
+    with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="trainyard-") as place:
+        pinned = {}
+        for name in names:
+            found = tracking.pin(name, Path(place))
+            if found.model in pinned:
+                raise BadInput(f"{found.model} is named twice (one version of a model is served at a time)")
+            pinned[found.model] = (name, found)
+        factory: Any = None
+        with suppress(ImportError):  # Windows has none
+            from uvloop import new_event_loop as factory
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_serve(pinned, params, listener, host, token, Path(place)))
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that is ours; raises EnvironmentFailed where the port is taken, BadInput for no address."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, OverflowError, UnicodeError):
+        raise BadInput(f"--host {host} --port {port}: no such address") from None
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise EnvironmentFailed(f"--host {host} --port {port}: {error.strerror} (`--port` names another)") from None
+        yield listener
+
+
+async def _serve(
+    pinned: dict[str, tuple[str, Pinned]],
+    params: Params,
+    listener: socket.socket,
+    host: str,
+    token: str | None,
+    place: Path,
+) -> None:
+    async with AsyncExitStack() as stack:
+        desks: dict[str, Desk] = {}
+        for model, (_, version) in pinned.items():
+            desks[model] = await Desk.open(version, params.serve)
+            stack.push_async_callback(desks[model].close)
+            log.info("%s: version %s, content %s, answers its example", model, version.version, version.content[:8])
+        hosts = {
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            host,
+            socket.gethostname().lower(),
+            *map(str.lower, params.serve.hosts),
+        }
+        application = app.build(desks, params.serve, sorted(hosts), token)
+        config = uvicorn.Config(
+            application,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE,
+            timeout_graceful_shutdown=END,
+        )
+        server, again = Server(config), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        loop.add_signal_handler(signal.SIGHUP, again.set)
+        reloading = asyncio.create_task(_reload(again, pinned, desks, place))
+        port = listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("http://%s:%d/ is ready%s; Ctrl-C ends it", shown, port, ", with a token" if token else "")
+        try:
+            await server.serve([listener])
+        finally:
+            reloading.cancel()
+
+
+async def _reload(
+    again: asyncio.Event, pinned: dict[str, tuple[str, Pinned]], desks: dict[str, Desk], place: Path
+) -> None:
+    """Look every version up again when told to; what cannot be had, or does not prove itself, changes nothing."""
+    while True:
+        await again.wait()
+        again.clear()
+        for model, (name, _) in pinned.items():
+            desk = desks[model]
+            try:
+                found = await asyncio.to_thread(tracking.pin, name, place)
+                if found == desk.pinned:
+                    log.info("%s: version %s, as it was", model, found.version)
+                    continue
+                await desk.replace(found)
+                log.info("%s: version %s, content %s, answers from now on", model, found.version, found.content[:8])
+            except TrainyardError as error:
+                log.error("%s; version %s answers on", error, desk.pinned.version)  # one line tells it

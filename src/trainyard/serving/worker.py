@@ -1,0 +1,239 @@
+"""A process that holds one champion and answers questions, so that what they hold can harm nobody else.
+
+The server never looks into a body: it hands it on, and gives back what comes. A question that takes too long, or breaks
+a decoder, ends this process and no other. What goes to and fro are frames of bytes, four that tell the length before
+each: a list of what is asked in JSON and then each body, and as many answers likewise.
+"""
+
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+from trainyard.errors import BadInput, TrainyardError
+from trainyard.params import Serve
+from trainyard.quality import metrics
+from trainyard.serving.champion import Champion
+from trainyard.serving.kept import Kept
+from trainyard.serving.question import Question, Reader, Refused, refusal
+from trainyard.tracking import Pinned
+from trainyard.training import device
+
+LENGTH = 4
+"""Bytes of a frame's length, the most significant first."""
+ANSWERS, EXPLANATION = "answers", "explanation"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as it came."""
+
+    what: str
+    """`ANSWERS` or `EXPLANATION`."""
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes back."""
+
+    status: int
+    rows: int
+    body: bytes
+
+
+def work(channel: socket.socket, pinned: Pinned, serve: Serve) -> None:
+    """Load, prove and warm a champion, say what it is, and answer until the other end is gone."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # the server's own end is that of its processes
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("trainyard.kinds").setLevel(logging.ERROR)  # they warn in words of what they read
+    with channel, channel.makefile("rwb") as stream:
+        try:
+            with device.quiet():
+                answerer = Answerer(Champion(pinned), serve)
+        except TrainyardError as error:
+            _send(stream, json.dumps({"refused": str(error)}).encode())
+            return
+        _send(stream, json.dumps(answerer.about()).encode())
+        while head := _received(stream):
+            asked = [Asked(what, kind, _received(stream)) for what, kind in json.loads(head)]
+            replies = answerer.answer(asked)
+            told = [[reply.status, reply.rows] for reply in replies]
+            _send(stream, json.dumps(told).encode(), *(reply.body for reply in replies))
+            answerer.keep()
+
+
+class Answerer:
+    """Answers questions that came together."""
+
+    def __init__(self, champion: Champion, serve: Serve) -> None:
+        """Raises BadInput where the champion does not answer its example as it should."""
+        champion.prove()
+        champion.warm()
+        self.champion = champion
+        self.reader = Reader(champion.spec, champion.facts, serve.rows)
+        self.kept = Kept(champion.pinned.model, champion.spec, serve.keep) if serve.keep else None
+
+    def about(self) -> dict[str, Any]:
+        """What a caller must know."""
+        pinned, champion = self.champion.pinned, self.champion
+        columns: list[dict[str, Any]] = [
+            {"name": name, "takes": takes} for name, takes in self.reader.columns().items()
+        ]
+        for column in columns:
+            if column["takes"] == "category":
+                column["values"] = champion.facts["categories"][column["name"]]
+        return {
+            "model": pinned.model,
+            "version": pinned.version,
+            "content": pinned.content,
+            "sha256": pinned.sha256,
+            "kind": champion.about["kind"],
+            "objective": champion.about["objective"],
+            "classes": champion.about["classes"] if champion.objective.classifies else [],
+            "columns": columns,
+            "window": getattr(champion.spec, "window", None),
+            "target": champion.spec.target if champion.about["kind"] == "series" else None,
+            "delimiter": getattr(champion.spec, "delimiter", None),
+            "example": champion.example,
+        }
+
+    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
+        """A reply to each; rows of several questions are computed together, and alone where one of them is refused."""
+        replies: dict[int, Reply] = {}
+        together: dict[int, Question] = {}
+        for place, one in enumerate(asked):
+            try:
+                question = self.reader.read(one.body, one.content_type)
+                if one.what == EXPLANATION:
+                    replies[place] = self._explained(question)
+                elif question.table is not None:
+                    replies[place] = self._alone(question)
+                else:
+                    together[place] = question
+            except Refused as refused:
+                replies[place] = _refused(refused)
+            except Exception as error:  # noqa: BLE001  # one that nobody foresaw costs its own answer alone
+                replies[place] = _failed(error)
+        try:
+            replies |= self._jointly(together)
+        except Exception:  # noqa: BLE001  # which of them it was is seen one by one
+            for place, question in together.items():
+                try:
+                    replies[place] = self._alone(question)
+                except Refused as refused:
+                    replies[place] = _refused(refused)
+                except Exception as error:  # noqa: BLE001  # as above
+                    replies[place] = _failed(error)
+        return [replies[place] for place in range(len(asked))]
+
+    def keep(self) -> None:
+        """Write what was kept, from time to time."""
+        if self.kept:
+            self.kept.write()
+
+    def _jointly(self, questions: dict[int, Question]) -> dict[int, Reply]:
+        if not questions:
+            return {}
+        rows = [row for question in questions.values() for row in question.rows]
+        told = list(_rows(self.champion.ask(self.reader.table(rows)), named=False))
+        replies, start = {}, 0
+        for place, question in questions.items():
+            replies[place] = self._reply({"answers": told[start : start + len(question)]}, len(question))
+            start += len(question)
+        if self.kept:
+            self.kept.take(rows)
+        return replies
+
+    def _alone(self, question: Question) -> Reply:
+        found = self._asked(self.reader.table(question.rows) if question.table is None else question.table)
+        told = list(_rows(found, named=self.champion.about["kind"] == "series"))
+        if self.kept:
+            self.kept.take(question.rows if question.table is None else question.table.to_dict("records"))
+        return self._reply({"answers": told}, len(question))
+
+    def _asked(self, table: pd.DataFrame) -> pd.DataFrame:
+        try:
+            return self.champion.ask(table)
+        except BadInput as error:
+            cells = table.select_dtypes(exclude="number").to_numpy().ravel()
+            raise refusal(error, cells) from None
+
+    def _explained(self, question: Question) -> Reply:
+        """The answer to one row, or to the last window, and what it would be without each part of it."""
+        table = self.reader.table(question.rows) if question.table is None else question.table
+        if len(question) != 1 and self.champion.about["kind"] != "series":
+            raise Refused(422, f"{len(question)} rows (one answer is explained at a time)", "rows")
+        found = self._asked(table)
+        whole = found.iloc[-1:]
+        parts = [
+            {"part": part, "answer": next(_rows(without, named=False)), "effect": self._effect(whole, without)}
+            for part, without in self.champion.without_parts(table)
+        ]
+        parts.sort(key=lambda part: -abs(part["effect"]))
+        (answer,) = _rows(whole, named=self.champion.about["kind"] == "series")
+        return self._reply({"answer": answer, "parts": parts}, len(question))
+
+    def _effect(self, whole: pd.DataFrame, without: pd.DataFrame) -> float:
+        """What a part adds to the probability of the likeliest class, or to the mean; or the letters it changes."""
+        first, second = whole.iloc[0], without.iloc[0]
+        if self.champion.objective.name == "transcription":
+            return float(metrics.character_errors(first["answer"], second["answer"]))
+        if self.champion.objective.classifies:
+            likeliest = first.astype(float).idxmax()
+            return _short(first[likeliest] - second[likeliest])
+        numbers = [name for name in whole if not str(name).endswith(("_low", "_high"))]
+        return _short(np.mean(first[numbers] - second[numbers]))
+
+    def _reply(self, told: dict[str, Any], rows: int) -> Reply:
+        pinned = self.champion.pinned
+        body = {"model": pinned.model, "version": pinned.version, **told}
+        return Reply(200, rows, json.dumps(body, allow_nan=False, ensure_ascii=False).encode())
+
+
+def _rows(found: pd.DataFrame, *, named: bool) -> Iterator[dict[str, Any]]:
+    """Answers as JSON has them: numbers in nine digits, as in scores.csv; of series each with its time."""
+    names = list(found)
+    columns = [[_short(value) for value in found[name].tolist()] for name in names]
+    for time, values in zip(found.index, zip(*columns, strict=True), strict=True):
+        yield {**({"time": time} if named else {}), **dict(zip(names, values, strict=True))}
+
+
+def _short(value: Any) -> Any:
+    return value if isinstance(value, str) else float(f"{value:.9g}")
+
+
+def _refused(refused: Refused) -> Reply:
+    return Reply(refused.status, 0, json.dumps(refused.told).encode())
+
+
+def _failed(error: Exception) -> Reply:
+    """Where it failed is told to the log, and not what it says: that may be what was asked."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
+    log.error("a question failed: %s at %s", type(error).__name__, where)
+    return _refused(Refused(500, "the server failed; its log says where"))
+
+
+def _send(stream: BinaryIO, *frames: bytes) -> None:
+    stream.writelines(len(frame).to_bytes(LENGTH) + frame for frame in frames)
+    stream.flush()
+
+
+def _received(stream: BinaryIO) -> bytes:
+    """A frame; empty where the other end is gone."""
+    length = int.from_bytes(stream.read(LENGTH))
+    return stream.read(length)
