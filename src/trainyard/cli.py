@@ -26,6 +26,18 @@ NAMED_STAGES = {
     "register": "log a model to the registry and pass it through the gate",
 }
 
+OF_A_MODEL = {
+    "gate": "print the verdict on a model; exit code 4 where it may not be champion",
+    "ledger": "print who was champion when, and why",
+}
+
+ALONE = {
+    "report": "write the page about all data and models",
+    "changed": "print the stages that have to run; a fresh clone can be asked too",
+    "check": "check the whole of params.yaml",
+    "doctor": "look at the environment, and say what is well and what to mend; exit code 5, or 2",
+}
+
 MOVES = {
     "promote": ("make a version champion that passed against the present one", "the challenger"),
     "rollback": ("make an earlier champion, or a version that you name, champion again", "the champion before"),
@@ -91,11 +103,8 @@ def _run(asked: argparse.Namespace) -> int:
         _ui(asked.host, asked.port)
     elif asked.verb in ("repro", "changed", "offer", "accept"):
         _retrain(asked, loaded)
-    elif asked.verb in ("promote", "rollback"):
-        tracking = import_module("trainyard.tracking")
-        getattr(tracking, asked.verb)(asked.name, asked.version, asked.why)
-    elif asked.verb in ("ledger", "explain"):
-        _tell(asked, loaded)
+    elif asked.verb in (*MOVES, "ledger", "explain"):
+        _registry(asked, loaded)
     elif asked.verb == "tune":
         tune = import_module("trainyard.stages.tune").tune
         sys.stdout.write(tune(asked.name, loaded, trials=asked.trials, apply=asked.apply))
@@ -105,26 +114,27 @@ def _run(asked: argparse.Namespace) -> int:
         return int(import_module("trainyard.stages.drift").drift(asked.name, Path(asked.path), loaded, asked.out))
     else:
         of = [] if asked.verb == "report" else [asked.name]
+        how = {"to": asked.to} if asked.verb == "export" else {}
         with guard.alone(" ".join([asked.verb, *of])):
-            getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(*of, loaded)
+            getattr(import_module(f"trainyard.stages.{asked.verb}"), asked.verb)(*of, loaded, **how)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915  # a list of verbs
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trainyard", description="From data to a proven model, one stage at a time.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of a refusal")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, what in NAMED_STAGES.items():
         verbs.add_parser(verb, help=what).add_argument("name", help="its name in params.yaml")
-    verbs.add_parser(
-        "gate", help="print the verdict on a model; exit code 4 where it may not be champion"
-    ).add_argument("name", help="a model")
+    for verb, what in OF_A_MODEL.items():
+        verbs.add_parser(verb, help=what).add_argument("name", help="a model")
+    for verb, what in ALONE.items():
+        verbs.add_parser(verb, help=what)
     for verb, (what, default) in MOVES.items():
         move = verbs.add_parser(verb, help=what)
         move.add_argument("name", help="a model")
         move.add_argument("version", nargs="?", help=f"a version of the registry (by default {default})")
         move.add_argument("--why", help="a reason, for the ledger")
-    verbs.add_parser("ledger", help="print who was champion when, and why").add_argument("name", help="a model")
     explain = verbs.add_parser("explain", help="print what a version came from, or which versions came from a dvc.lock")
     of = explain.add_mutually_exclusive_group(required=True)
     of.add_argument("name", nargs="?", help="NAME, NAME@ALIAS or NAME/VERSION (by default the champion)")
@@ -132,7 +142,6 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915  # a list of verbs
     init = verbs.add_parser("init", help="draft what params.yaml needs to train on data of your own, and say why")
     init.add_argument("path", help="a CSV or TSV file, or a folder of images or recordings")
     init.add_argument("--name", help="name of dataset and model (by default that of the file or folder)")
-    verbs.add_parser("report", help="write the page about all data and models")
     repro = verbs.add_parser("repro", help="check params.yaml, then run the line by DVC, alone in this folder")
     repro.add_argument("stages", nargs="*", help="stages of dvc.yaml, `register@mlp` (by default all)")
     repro.add_argument(
@@ -141,13 +150,10 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915  # a list of verbs
     repro.add_argument(
         "--jobs", type=_count, default=1, help="how many stages of the whole line at a time (%(default)s)"
     )
-    verbs.add_parser("changed", help="print the stages that have to run; a fresh clone can be asked too")
     verbs.add_parser("offer", help="push dvc.lock and reports/, and open or update a pull request about them")
     accept = verbs.add_parser("accept", help="make champion what a merge has brought, if it passed its gate")
     accept.add_argument("--since", default="HEAD^", metavar="COMMIT", help="the commit before the merge (%(default)s)")
     accept.add_argument("--why", help="a reason, for the ledger")
-    verbs.add_parser("check", help="check the whole of params.yaml")
-    verbs.add_parser("doctor", help="look at the environment, and say what is well and what to mend; exit code 5, or 2")
     schema = verbs.add_parser("schema", help="write params.schema.json, by which editors check params.yaml")
     schema.add_argument("--check", action="store_true", help="only compare it with the one that is there")
     publish = verbs.add_parser("publish", help="bring the registry up to what the files say")
@@ -181,6 +187,9 @@ def _asking(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
     predict.add_argument("input", type=Path, help="a CSV or Parquet file, or a folder of images, recordings or texts")
     predict.add_argument("output", type=Path, help="the file to write; it ends in .csv or .parquet")
     predict.add_argument("--keep", action="append", default=[], metavar="COLUMN", help="a column to write again")
+    export = verbs.add_parser("export", help="write a model as a file for LiteRT or ONNX Runtime, held against Keras")
+    export.add_argument("name", help="a model")
+    export.add_argument("--to", required=True, choices=["litert", "litert-int8", "onnx"], help="the format")
     serve = verbs.add_parser("serve", help="answer over HTTP, and on a page, as models of the registry do")
     serve.add_argument("names", nargs="*", metavar="name", help="NAME, NAME@ALIAS or NAME/VERSION (all champions)")
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
@@ -314,9 +323,12 @@ def _publish(name: str | None, loaded: Params) -> None:
         logging.getLogger(__name__).info("%s: version %s of the registry", model, published.version)
 
 
-def _tell(asked: argparse.Namespace, loaded: Params) -> None:
+def _registry(asked: argparse.Namespace, loaded: Params) -> None:
     from trainyard import tracking
 
+    if asked.verb in MOVES:
+        getattr(tracking, asked.verb)(asked.name, asked.version, asked.why)
+        return
     if asked.verb == "ledger":
         lines = tracking.history(asked.name)
     else:

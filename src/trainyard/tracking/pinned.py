@@ -5,10 +5,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from trainyard import files
 from trainyard.errors import BadInput
 from trainyard.tracking import promotion, raw, registry, store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,6 @@ def pin(asked: str, place: Path, aliases: Sequence[str] = ("champion",)) -> Pinn
             if golden.is_file():
                 shutil.copy(golden, draft / "golden.json")
             else:  # registered before there was one
-                rows = raw.as_json(Model.load(str(fetched)).load_input_example(str(fetched)))
+                rows = raw.as_json(cast("pd.DataFrame", Model.load(str(fetched)).load_input_example(str(fetched))))
                 files.write_json(draft / "golden.json", {"rows": rows, "answers": [], "within": {}})
     return Pinned(mine.model, mine.version, mine.content, found, folder)

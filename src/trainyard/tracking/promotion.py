@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard import files
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
-from trainyard.params import Params
+from trainyard.params import Params, refuse_misnamed
 from trainyard.quality.verdict import Verdict
 from trainyard.tracking import ledger, registry, runs, store
 from trainyard.tracking.ledger import Entry
@@ -349,7 +349,7 @@ def named(client: "MlflowClient", asked: str, aliases: Sequence[str]) -> "ModelV
     Raises BadInput where the registry has no such version.
     """
     name, sign, which = re.fullmatch(r"([^@/]*)([@/]?)(.*)", asked, re.DOTALL).groups()  # type: ignore[union-attr]
-    params.refuse_misnamed(name)
+    refuse_misnamed(name)
     if sign == "/":
         return version_of(client, name, which)
     aliases = [which] if sign else aliases

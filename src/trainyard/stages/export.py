@@ -1,0 +1,95 @@
+"""Verb `export`: a model as a file for LiteRT or ONNX Runtime, held against Keras on the test split. No DVC stage.
+
+In:   models/MODEL, build/DATASET, the registry for the number of the version
+Out:  exports/MODEL/FORMAT/{model.tflite or model.onnx, model.json, README.md}
+Exit: 2 a model that the format cannot hold, or another than was trained; 4 the file answers otherwise than Keras; 5 the
+      extra `export` is not installed
+"""
+
+import logging
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainyard import exporting, files, kinds
+from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
+from trainyard.exporting import graphs, page
+from trainyard.params import Params
+from trainyard.quality import parity
+from trainyard.tracking import content_of, registry, store
+from trainyard.training import device
+
+log = logging.getLogger(__name__)
+
+
+def export(name: str, params: Params, to: str) -> None:
+    """Write `exports/NAME/TO`, and print how it compares; raises GateRefused where it answers otherwise."""
+    spec, source = params.model(name), Path("models") / name
+    data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
+    about = files.read_json(source / "model.json")
+    form = exporting.checked(about["family"], to)
+    if about["facts"] != dict(data.facts):
+        raise BadInput(f"{source}: trained on other data than {data.folder} (run `dvc repro evaluate@{name}`)")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with device.quiet():
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")  # whose kernels no other runtime has
+    from trainyard.models import saved
+
+    model, raw = saved.load(source / "model.keras", about["sha256"]), data.test.raw
+    ours, one = saved.predict(model, raw), {key: values[:1] for key, values in raw.items()}
+    with files.replacing_folder(Path("exports") / name / to) as draft:
+        file = draft / form.file
+        with device.quiet():
+            graph = graphs.of(model, about)
+            chosen = exporting.write(form, graph, about, data.train, params.seed, file)
+            session = form.session(file)
+            theirs = exporting.outputs(form, session, about, graph.inputs, raw)
+        answers = exporting.read(about, ours), exporting.read(about, theirs)
+        found = parity.compare(data.objective, data.test.target, (ours, theirs), answers)
+        if why := found.broken(form.bound):
+            raise GateRefused(f"{name} as {to}: {why}; it was not written")
+        written: dict[str, Any] = {
+            "format": to,
+            "file": form.file,
+            "sha256": files.sha256(file),
+            "bytes": file.stat().st_size,
+            "made_by": exporting.versions(form),
+            "source": {
+                "version": _version(name, content_of(source)),
+                "content": content_of(source),
+                "bytes": (source / "model.keras").stat().st_size,
+            },
+            "model": about,
+            "inputs": graph.inputs,
+            "outputs": {"answer": page.holds(about)},
+            "parity": {**asdict(found), "bound": asdict(form.bound)},
+            "calibrated_on": [str(example) for example in chosen],
+            "milliseconds": {
+                "keras": exporting.milliseconds(lambda: saved.answers(model, about, one)),
+                "file": exporting.milliseconds(
+                    lambda: exporting.read(about, exporting.outputs(form, session, about, graph.inputs, one))
+                ),
+            },
+        }
+        files.write_json(draft / "model.json", written)
+        files.write_text(draft / "README.md", page.readme(written))
+    sys.stdout.write(page.table([written]))
+    log.info("exports/%s/%s: written; it answers as the model does", name, to)
+
+
+def _version(name: str, content: str) -> str | None:
+    """The version of the registry that has this content; None, and said so, where there is none."""
+    address = store.uri()
+    try:
+        if not address.startswith(store.SQLITE) or Path(address.removeprefix(store.SQLITE)).exists():
+            with store.connected() as client:
+                if version := registry.with_content(client, name, content):
+                    return str(version.version)
+        log.info("%s: no version of the registry (`trainyard publish %s` makes one)", name, name)
+    except EnvironmentFailed as error:
+        log.warning("%s: which version it is stays unknown: %s", name, error)
+    return None
