@@ -496,7 +496,7 @@ FULL = {
     "m": "early_stopping: {patience: 3}, optimizer: {beta_1: 0.8, learning_rate: "
     "{name: CosineDecay, initial_learning_rate: 0.1, decay_steps: 9}}",
     "rest": "tune: {m: {space: {dropout: {low: 0.1, high: 0.5, log: true}, epochs: {choices: [3, 9]}}}}\n"
-    "pretrain: {p: {figures: figures, draw: {clutter: 2}}}",
+    "pretrain: {p: {figures: figures, draw: {clutter: 2}}}\nserve: {keep: {share: 0.5}}",
     "f": "mix: {kind: cutmix}",
 }
 
