@@ -48,7 +48,8 @@ def test_one_example_is_asked_again_without_each_of_its_parts(data):
     one = {name: np.asarray(values[:1]) for name, values in data.test.raw.items()}
     before = {name: values.copy() for name, values in one.items()}
     found = dict(kind.without(data.spec, data.facts, one))
-    assert len(found) == {"tables": 3, "images": 16, "series": 24, "text": 4, "speech": 6}[data.spec.kind]
+    words = len(set(str(one["text"][0, 0]).split())) if "text" in one else 0
+    assert len(found) == {"tables": 3, "images": 16, "series": 24, "text": words, "speech": 6}[data.spec.kind]
     for without in found.values():
         assert without.keys() == one.keys()
         for name, values in without.items():

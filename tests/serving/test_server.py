@@ -162,7 +162,7 @@ def test_a_refused_request_costs_those_that_came_with_it_nothing(served, registr
     from concurrent.futures import ThreadPoolExecutor
 
     good = raw.as_json(registry.rows("prices", 1))[0]
-    bad = {**good, "size": 3e38}  # float32 holds it, its answer is none
+    bad = {**good, "size": 3e38, "age": 3e38}  # float32 holds them, but not the answer
     with ThreadPoolExecutor(16) as pool:
         asked = [bad if i % 5 == 0 else good for i in range(60)]
         found = list(pool.map(lambda row: served.ask("/models/prices/answers", {"rows": [row]}), asked))
