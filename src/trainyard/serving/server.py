@@ -13,8 +13,8 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trainyard import tracking
 from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
-from trainyard.params import Params
+from trainyard.params import Params, Serve
 from trainyard.serving import app
 from trainyard.serving.desk import Desk
 from trainyard.tracking import Pinned
@@ -180,11 +180,8 @@ async def _serve(
     token: str | None,
     place: Path,
 ) -> None:
-    async with AsyncExitStack() as stack:
-        desks: dict[str, Desk] = {}
+    async with _opened([version for _, version in pinned.values()], params.serve) as desks:
         for model, (_, version) in pinned.items():
-            desks[model] = await Desk.open(version, params.serve)
-            stack.push_async_callback(desks[model].close)
             log.info("%s: version %s, content %s, answers its example", model, version.version, version.content[:8])
         hosts = {
             "localhost",
@@ -220,6 +217,20 @@ async def _serve(
             await server.serve([listener])
         finally:
             reloading.cancel()
+
+
+@asynccontextmanager
+async def _opened(versions: Sequence[Pinned], serve: Serve) -> AsyncIterator[dict[str, Desk]]:
+    """A desk for each version, by its model; raises what the first of them does that cannot be had."""
+    found = await asyncio.gather(*(Desk.open(version, serve) for version in versions), return_exceptions=True)
+    desks = {one.pinned.model: one for one in found if isinstance(one, Desk)}
+    try:
+        for one in found:
+            if isinstance(one, BaseException):
+                raise one
+        yield desks
+    finally:
+        await asyncio.gather(*(desk.close() for desk in desks.values()))
 
 
 async def _reload(
