@@ -202,11 +202,9 @@ def test_a_new_champion_that_does_not_prove_itself_takes_nobodys_place(registry,
     with tracking.connected() as client:
         source = client.get_model_version("text", "1")
         planted = registry.folder / "artifacts-planted"
-        import mlflow
+        from mlflow import artifacts
 
-        mlflow.set_tracking_uri(registry.uri)
-        folder = mlflow.artifacts.download_artifacts("models:/text/1", dst_path=str(planted))
-        mlflow.set_tracking_uri(None)
+        folder = artifacts.download_artifacts("models:/text/1", dst_path=str(planted))
         golden = planted / "artifacts" / "golden.json"
         golden.write_text(golden.read_text().replace("0.", "0.9", 1))
         version = client.create_model_version("text", folder, tags=source.tags)
@@ -250,12 +248,10 @@ def test_what_the_registry_does_not_have_is_told_in_a_line(inside, capsys, asked
 @pytest.fixture
 def planted(inside, tmp_path):
     """A version of its own, whose files a test may harm."""
-    import mlflow
+    from mlflow import artifacts
 
-    mlflow.set_tracking_uri(inside.uri)
-    folder = mlflow.artifacts.download_artifacts("models:/images/1", dst_path=str(tmp_path / "planted"))
-    mlflow.set_tracking_uri(None)
     with tracking.connected() as client:
+        folder = artifacts.download_artifacts("models:/images/1", dst_path=str(tmp_path / "planted"))
         tags = client.get_model_version("images", "1").tags
         version = client.create_model_version("images", folder, tags=tags).version
         yield tmp_path / "planted", f"images/{version}"

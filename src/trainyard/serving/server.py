@@ -124,7 +124,16 @@ class Connection(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which leaves signals to us."""
+    """uvicorn's, which leaves signals to us, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        log.info(self.ready)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
@@ -204,15 +213,16 @@ async def _serve(
             timeout_keep_alive=IDLE,
             timeout_graceful_shutdown=END,
         )
-        server, again = Server(config), asyncio.Event()
+        shown = f"[{host}]" if ":" in host else host
+        ready = (
+            f"http://{shown}:{listener.getsockname()[1]}/ is ready{', with a token' if token else ''}; Ctrl-C ends it"
+        )
+        server, again = Server(config, ready), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
         loop.add_signal_handler(signal.SIGHUP, again.set)
         reloading = asyncio.create_task(_reload(again, pinned, desks, place))
-        port = listener.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        log.info("http://%s:%d/ is ready%s; Ctrl-C ends it", shown, port, ", with a token" if token else "")
         try:
             await server.serve([listener])
         finally:
