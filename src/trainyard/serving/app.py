@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from importlib import metadata
 from ipaddress import ip_address
@@ -52,15 +52,15 @@ class Measured:
     def __init__(self, desks: Mapping[str, Desk]) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        told = {"registry": self.registry}
+        told: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("trainyard_requests", "Requests answered.", ["model", "route", "status"], **told)
         self.rows = Counter("trainyard_rows", "Rows answered.", ["model"], **told)
         self.seconds = Histogram("trainyard_seconds", "Time to an answer.", ["model", "route"], buckets=BUCKETS, **told)
         waiting = Gauge("trainyard_waiting", "Requests that wait or are answered.", ["model"], **told)
         about = Gauge("trainyard_model", "1 where the model is ready.", ["model"], **told)
         for name, desk in desks.items():
-            waiting.labels(name).set_function(lambda desk=desk: desk.load)
-            about.labels(name).set_function(lambda desk=desk: float(desk.ready))
+            waiting.labels(name).set_function(partial(getattr, desk, "load"))
+            about.labels(name).set_function(partial(getattr, desk, "ready"))
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class Champion:
 
     def named(self, answer: Array, names: pd.Index) -> pd.DataFrame:
         """Answers by name; raises BadInput for one that is not finite."""
-        if answer.dtype.kind == "f" and not (finite := np.isfinite(answer).all(axis=1)).all():
-            row = names[~finite][0]
+        if answer.dtype.kind == "f" and not np.isfinite(answer).all():
+            row = names[int(np.argmin(np.isfinite(answer).all(axis=1)))]
             raise BadInput(f"row {row}: the model has no finite answer to it (is a value far out of range?)")
         found = pd.DataFrame(named_answers(self.objective, self.about["classes"], answer), index=names)
         for name, width in self.golden["within"].items():

@@ -38,7 +38,8 @@ class Refused(Exception):
 
     def __init__(self, status: int, error: str, field: str | None = None, row: int | None = None) -> None:
         super().__init__(error)
-        self.status, self.told = status, {"error": error, "field": field, "row": row}
+        self.status = status
+        self.told: dict[str, Any] = {"error": error, "field": field, "row": row}
 
 
 @dataclass(frozen=True)

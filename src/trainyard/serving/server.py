@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
         log.info(self.ready)
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """None."""
         yield
 

@@ -12,13 +12,14 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from io import BufferedRWPair
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from trainyard.errors import BadInput, TrainyardError
-from trainyard.params import Serve
+from trainyard.params import Series, Serve
 from trainyard.quality import metrics
 from trainyard.serving.champion import Champion
 from trainyard.serving.kept import Kept
@@ -104,7 +105,7 @@ class Answerer:
             "classes": champion.about["classes"] if champion.objective.classifies else [],
             "columns": columns,
             "window": getattr(champion.spec, "window", None),
-            "target": champion.spec.target if champion.about["kind"] == "series" else None,
+            "target": champion.spec.target if isinstance(champion.spec, Series) else None,
             "delimiter": getattr(champion.spec, "delimiter", None),
             "example": champion.example,
         }
@@ -160,7 +161,8 @@ class Answerer:
         found = self._asked(self.reader.table(question.rows) if question.table is None else question.table)
         told = list(_rows(found, named=self.champion.about["kind"] == "series"))
         if self.kept:
-            self.kept.take(question.rows if question.table is None else question.table.to_dict("records"))
+            rows: list[Any] = question.rows if question.table is None else question.table.to_dict("records")
+            self.kept.take(rows)
         return self._reply({"answers": told}, len(question))
 
     def _asked(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +179,7 @@ class Answerer:
             raise Refused(422, f"{len(question)} rows (one answer is explained at a time)", "rows")
         found = self._asked(table)
         whole = found.iloc[-1:]
-        parts = [
+        parts: list[dict[str, Any]] = [
             {"part": part, "answer": next(_rows(without, named=False)), "effect": self._effect(whole, without)}
             for part, without in self.champion.without_parts(table)
         ]
@@ -191,9 +193,9 @@ class Answerer:
         if self.champion.objective.name == "transcription":
             return float(metrics.character_errors(first["answer"], second["answer"]))
         if self.champion.objective.classifies:
-            likeliest = first.astype(float).idxmax()
+            likeliest = str(first.astype(float).idxmax())
             return _short(first[likeliest] - second[likeliest])
-        numbers = [name for name in whole if not str(name).endswith(("_low", "_high"))]
+        numbers = [name for name in map(str, whole) if not name.endswith(("_low", "_high"))]
         return _short(np.mean(first[numbers] - second[numbers]))
 
     def _reply(self, told: dict[str, Any], rows: int) -> Reply:
@@ -204,7 +206,7 @@ class Answerer:
 
 def _rows(found: pd.DataFrame, *, named: bool) -> Iterator[dict[str, Any]]:
     """Answers as JSON has them: numbers in nine digits, as in scores.csv; of series each with its time."""
-    names = list(found)
+    names = [str(name) for name in found]
     columns = [[_short(value) for value in found[name].tolist()] for name in names]
     for time, values in zip(found.index, zip(*columns, strict=True), strict=True):
         yield {**({"time": time} if named else {}), **dict(zip(names, values, strict=True))}
@@ -228,12 +230,12 @@ def _failed(error: Exception) -> Reply:
     return _refused(Refused(500, "the server failed; its log says where"))
 
 
-def _send(stream: BinaryIO, *frames: bytes) -> None:
+def _send(stream: BufferedRWPair, *frames: bytes) -> None:
     stream.writelines(len(frame).to_bytes(LENGTH) + frame for frame in frames)
     stream.flush()
 
 
-def _received(stream: BinaryIO) -> bytes:
+def _received(stream: BufferedRWPair) -> bytes:
     """A frame; empty where the other end is gone."""
     length = int.from_bytes(stream.read(LENGTH))
     return stream.read(length)
