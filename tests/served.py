@@ -130,7 +130,11 @@ class Served:
                 stderr=log,
                 start_new_session=True,
             )
-        self.port = int(self.until(r"http://\S+:(\d+)/ is ready")[1])
+        try:
+            self.port = int(self.until(r"http://\S+:(\d+)/ is ready", 300)[1])
+        except AssertionError:
+            self.end()
+            raise
 
     def until(self, pattern, seconds=120):
         """The first place of the log that the pattern finds, once it is there."""

@@ -52,18 +52,18 @@ def test_the_same_twice_is_kept_once_also_by_a_later_server(registry, kept, name
 @pytest.mark.parametrize("name", ["text", "images", "speech"])
 def test_of_too_much_the_oldest_gives_way(registry, kept, name):
     rows = registry.rows(name)
-    place = kept(registry, name, rows[:4])
+    place = kept(registry, name, rows[:3])
     one = max(path.stat().st_size for path in place.parent.rglob("*") if path.is_file()) / 1e6
-    place = kept(registry, name, rows[4:8], megabytes=one * (0.9 if name == "text" else 3.5))
+    place = kept(registry, name, rows[3:6], megabytes=one * (0.9 if name == "text" else 3.5))
     if name == "text":
         text = place.read_text()
         assert place.stat().st_size <= one * 0.9 * 1e6
-        assert rows["said"].iloc[7] in text
+        assert rows["said"].iloc[5] in text
         assert rows["said"].iloc[0] not in text
     else:
         (column,) = rows
         there = {path.read_bytes() for path in place.iterdir() if path.suffix != ".csv"}
-        assert rows[column].iloc[7] in there
+        assert rows[column].iloc[5] in there
         assert rows[column].iloc[0] not in there
         assert sum(map(len, there)) <= one * 3.5 * 1e6
     if name == "speech":

@@ -22,7 +22,7 @@ from trainyard.tracking import Pinned
 
 TOGETHER, TOGETHER_BYTES = 64, 2**20
 """Questions of a batch, and bytes of their bodies after which none is added."""
-START = 120.0
+START = 300.0
 """Seconds in which a process must have loaded its champion."""
 WATCH = 1.0
 """Seconds after which it is seen that a process has died that nobody asks."""
