@@ -54,7 +54,8 @@ def test_one_example_is_asked_again_without_each_of_its_parts(data):
         assert without.keys() == one.keys()
         for name, values in without.items():
             assert (values.shape, values.dtype.kind) == (one[name].shape, one[name].dtype.kind)
-        assert any(not np.array_equal(without[name], one[name]) for name in one)
+    changed = [any(not np.array_equal(without[name], one[name]) for name in one) for without in found.values()]
+    assert sum(changed) >= len(changed) - (data.spec.kind == "tables")  # a cell may be missing already
     for name, values in one.items():
         np.testing.assert_array_equal(values, before[name])
 

@@ -12,6 +12,8 @@ import zlib
 import pytest
 from bad_inputs.planting import case
 
+pytestmark = pytest.mark.slow
+
 MARK = "leaked-4f1c"
 """What hostile requests hold, and no answer may."""
 ANSWERS = "/models/tables/answers"

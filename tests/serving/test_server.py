@@ -11,6 +11,8 @@ from served import SETS
 
 from trainyard.tracking import raw
 
+pytestmark = pytest.mark.slow
+
 COLUMN = {"images": "image", "speech": "recording"}
 
 

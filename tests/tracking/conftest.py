@@ -198,7 +198,8 @@ class Project:
         wrong = int(errs.sum())
         scores = rows.assign(score=~errs * 1.0, naive_score=(place >= naive_wrong) * 1.0, classical_score=1.0)
         probability = np.where(scores["score"] == (self.data.test.target == 1), 0.9, 0.1)
-        scores = scores.assign(p_no=1 - probability, p_yes=probability)
+        names = [f"p_{name}" for name in self.data.classes]
+        scores = scores.assign(**dict(zip(names, (1 - probability, probability), strict=True)))
         interval = {"value": 1 - wrong / len(rows), "low": 0.0, "high": 1.0}
         metrics = {
             "model": self.name,
