@@ -204,23 +204,20 @@ def questions(name: str) -> tuple[bytes, bytes]:
 # === What is measured ===
 
 
+def under_load(server: Server, question: bytes) -> tuple[dict[str, float], float, float]:
+    """What a server does under load, its memory, and what its start took; it is ended."""
+    try:
+        asked(server.port, question, CONNECTIONS, 3)
+        return asked(server.port, question, CONNECTIONS), server.memory(), server.started
+    finally:
+        server.end()
+
+
 def side_by_side(name: str) -> str:
     """A row of the table: the same question to both servers, in turn."""
     mine, other = questions(name)
-    server = ours(name)
-    try:
-        asked(server.port, mine, CONNECTIONS, 3)
-        found = asked(server.port, mine, CONNECTIONS)
-        memory, started = server.memory(), server.started
-    finally:
-        server.end()
-    server = theirs(name)
-    try:
-        asked(server.port, other, CONNECTIONS, 3)
-        stock = asked(server.port, other, CONNECTIONS)
-        stock_memory, stock_started = server.memory(), server.started
-    finally:
-        server.end()
+    found, memory, started = under_load(ours(name), mine)
+    stock, stock_memory, stock_started = under_load(theirs(name), other)
     print(name, found, stock, flush=True)
     return (
         f"| `{name}`, {MODELS[name]} | {found['rate']:,.0f}/s, {found['p50']:.1f} and {found['p95']:.1f} ms | "
