@@ -142,7 +142,7 @@ def network(work: SimpleNamespace) -> tuple:
         trunk.trainable = True
         if "WEIGHTS" not in os.environ:
             normalise(trunk.get_layer("backbone"), data(work)[0][:64])
-        models.mobilenet.thaw(core, 1000)
+        models.mobilenet.thaw(core, params.Thaw(layers="all"))
     if "WEIGHTS" in os.environ:  # each backend draws others
         core.set_weights([*np.load(os.environ["WEIGHTS"]).values()])
     return spec, core

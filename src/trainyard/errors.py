@@ -34,7 +34,7 @@ class TrainingFailed(TrainyardError):
 
 
 class GateRefused(TrainyardError):
-    """The model may not be champion; the verbs `gate`, `promote` and `rollback` say so, `register` writes a verdict."""
+    """The model may not be champion, or an export does not answer as it does: `gate`, `promote`, `rollback` and `export` say so."""
 
     exit_code = 4
 

@@ -30,7 +30,7 @@ EPOCH = 5.0
 """Those of them in which an epoch may come to its end."""
 TOLD = 143
 """The exit code of what SIGTERM ended."""
-TOLD_IN_WORDS = b"error: told to end (SIGTERM); run it again: a training goes on from its last state\n"
+TOLD_IN_WORDS = b"error: told to end (SIGTERM); run it again: a training or a `predict` goes on from its last state\n"
 PARENT_GONE = 1
 """`PR_SET_PDEATHSIG` of prctl(2)."""
 

@@ -239,7 +239,7 @@ def test_texts_are_measured_by_the_words_of_training(here):
 @pytest.mark.parametrize("how", ["characters", "trigrams", "words"])
 def test_tokens_are_those_that_keras_reads(how):
     spec = Text(kind="text", objective="binary", path="a.csv", text="note", target="about", tokens=how)
-    said = "Ein ÄFFCHEN, e-mail: 3.50€!  \nHäuser & “Dächer”"
+    said = "Ein ÄFFCHEN, e-mail: 3.50€!  \nHäuser & “Dächer” um 10\u00a0000\u2003Schritte"
     layer = keras.layers.TextVectorization(output_mode="int", ragged=True, **text.TOKENS[how])
     layer.adapt([said])
     known = np.array(layer.get_vocabulary())

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -424,6 +425,11 @@ def test_a_ledger_that_was_purged_begins_anew(story, client, verb, database):
             opened.execute(f"delete from {table} where run_uuid = '{run}'")  # noqa: S608  # as `mlflow gc` does
     assert verb("rollback", "1")[0] == 0
     assert entries(client, story) == [("found", 2, 0), ("rollback", 1, 2)]
+
+
+def test_looks_are_counted_over_more_ledgers_than_mlflow_gives_at_once(client, monkeypatch):
+    monkeypatch.setattr(client, "search_runs", partial(client.search_runs, max_results=1))
+    assert [ledger.look(client, name, "the rows", name) for name in ("one", "two", "three")] == [1, 2, 3]
 
 
 def test_each_look_at_the_test_rows_is_counted(story, client, monkeypatch, caplog):

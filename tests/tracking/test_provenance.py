@@ -88,6 +88,7 @@ def test_versions_are_named_by_number_and_by_alias(project, told):
     ("asked", "why"),
     [
         ("", "the registry has no champion or challenger (run `trainyard register"),
+        ("@", "no alias after the @ (expected"),
         ("@blue", "the registry has no blue (run `trainyard register"),
         ("/3", "the registry has no version 3 (it has: none)"),
     ],

@@ -57,6 +57,8 @@ TOKENS: dict[str, dict[str, Any]] = {
 }
 SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+WORD = re.compile(r"\S+", re.ASCII)
+"""What Keras splits at: a no-break space is none to it."""
 MOST_TOKENS = 50
 """Tokens of which it is compared how often they come, the most frequent ones."""
 # U+0080 to U+009F are not among them: old files have curly quotation marks there
@@ -276,7 +278,7 @@ def _tokens(spec: Text, text: str) -> list[str]:
     """The tokens that a model reads, as `TOKENS` tells Keras."""
     small = text.translate(SMALL)
     if spec.tokens == "words":
-        return small.translate(NO_PUNCTUATION).split()
+        return WORD.findall(small.translate(NO_PUNCTUATION))
     size = 3 if spec.tokens == "trigrams" else 1
     return [small[i : i + size] for i in range(len(small) - size + 1)]
 

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import count, takewhile
 from multiprocessing import get_context
@@ -103,7 +104,10 @@ def _refuse(path: Path, output: Path) -> None:
 def _pinned(asked: str, place: Path) -> Pinned:
     """`tracking.pin` in a process of its own: a hundred megabytes of MLflow are gone before TensorFlow is there."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(tracking.pin, asked, place).result()
+        try:
+            return pool.submit(tracking.pin, asked, place).result()
+        except BrokenProcessPool:
+            raise EnvironmentFailed(f"{asked}: what asks MLflow for it was killed (is there memory enough?)") from None
 
 
 def _stamps(source: Source) -> list[tuple[int, int] | None]:

@@ -178,4 +178,11 @@ def _runs(client: "MlflowClient", asked: str) -> "Sequence[Run]":
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return []
-    return client.search_runs([experiment.experiment_id], asked, ViewType.ALL, order_by=["attributes.start_time ASC"])
+    found, page = [], None
+    while page != "":
+        part = client.search_runs(
+            [experiment.experiment_id], asked, ViewType.ALL, order_by=["attributes.start_time ASC"], page_token=page
+        )
+        found += part
+        page = part.token or ""
+    return found

@@ -352,6 +352,8 @@ def named(client: "MlflowClient", asked: str, aliases: Sequence[str]) -> "ModelV
     refuse_misnamed(name)
     if sign == "/":
         return version_of(client, name, which)
+    if sign and not which:
+        raise BadInput(f"{asked}: no alias after the @ (expected {name}@{' or '.join(aliases)})")
     aliases = [which] if sign else aliases
     if found := next(filter(None, (registry.with_alias(client, name, alias) for alias in aliases)), None):
         return found
