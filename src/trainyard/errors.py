@@ -34,7 +34,7 @@ class TrainingFailed(TrainyardError):
 
 
 class GateRefused(TrainyardError):
-    """The model may not be champion, or an export does not answer as it does: `gate`, `promote`, `rollback` and `export` say so."""
+    """The model may not be champion (`gate`, `promote`, `rollback`), or an export answers otherwise (`export`)."""
 
     exit_code = 4
 

@@ -141,7 +141,10 @@ def test_sigterm_in_a_training(yard, engine):
         time.sleep(0.002)
     assert started.wait(15) == 143
     assert time.monotonic() - began < 10
-    assert yard.refusal() == "error: told to end (SIGTERM); run it again: a training or a `predict` goes on from its last state"
+    assert (
+        yard.refusal()
+        == "error: told to end (SIGTERM); run it again: a training or a `predict` goes on from its last state"
+    )
     assert yard.runs()[-1] == "KILLED"
     last = max(int(number) for number in re.findall(r"epoch (\d+)/", yard.told))
     yard.holds()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from trainyard.params import Mix
+from trainyard.training import piped
 from trainyard.training.batches import Batches, Fed, Mixing
 
 
@@ -33,9 +34,7 @@ def test_recordings_of_alike_lengths_are_learnt_together_and_cut():
     rng = np.random.default_rng(2)
     lengths = rng.integers(5, 100, size=70)
     x = np.array([np.where(np.arange(120)[:, None] < length, 1.0, 0.0) for length in lengths])
-    for seed in range(50):
-        fed = Fed(Batches(70, 16, seed=seed, lengths=lengths), x, np.arange(70))
-        assert len({fed[i][0].shape[1] for i in (0, 1)}) == 2, "Keras would take the length of the first two for fixed"
+    fed = Fed(Batches(70, 16, seed=1, lengths=lengths), x, np.arange(70))
     orders = []
     for epoch in range(3):
         fed.start(epoch)
@@ -151,3 +150,19 @@ def test_what_is_fed_is_blended_epoch_by_epoch():
         for index in (0, 1):
             for one, other in zip(mixing(*plain[index], 0, epoch, index), blended[index], strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("lengths", [None, np.array([3, 9, 4, 9, 5, 9, 6])])
+def test_tensorflow_is_fed_them_without_the_tuner_that_epochs_wait_for(lengths):
+    x = np.random.default_rng(1).random((7, 9, 2), np.float32)
+    fed = Fed(Batches(7, 3, seed=1, lengths=lengths), x, np.arange(7))
+    given = piped.batches(fed)
+    assert given.options().autotune.enabled is False
+    assert given.element_spec[0].shape.as_list() == [None, 9 if lengths is None else None, 2], "of what length"
+    for epoch in (0, 1):
+        fed.start(epoch)
+        batches = [*given.as_numpy_iterator()]
+        assert len(batches) == len(given) == 3
+        for index, batch in enumerate(batches):
+            for told, held in zip(batch, fed[index], strict=True):
+                np.testing.assert_array_equal(told, held)

@@ -178,7 +178,8 @@ def _runs(client: "MlflowClient", asked: str) -> "Sequence[Run]":
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return []
-    found, page = [], None
+    found: list[Run] = []
+    page: str | None = None
     while page != "":
         part = client.search_runs(
             [experiment.experiment_id], asked, ViewType.ALL, order_by=["attributes.start_time ASC"], page_token=page

@@ -99,9 +99,6 @@ class Fed(keras.utils.PyDataset):
         super().__init__()
         self.batches, self.arrays, self.mixing, self.epoch = batches, arrays, mixing, 0
         self.order = batches.of(0)
-        if (cut := batches.cut) is not None:  # Keras takes a length for fixed where the first two batches have the same
-            self.order.sort(key=lambda chosen: cut[chosen].max())
-            self.order.insert(0, self.order.pop())
 
     def __len__(self) -> int:
         return len(self.batches)

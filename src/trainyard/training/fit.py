@@ -40,7 +40,7 @@ EXHAUSTED: tuple[type[Exception], ...] = (MemoryError,)
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from trainyard.training import replicas, steps
+    from trainyard.training import piped, replicas, steps
 
     REFUSALS += (tf.errors.InvalidArgumentError,)
     EXHAUSTED += (tf.errors.ResourceExhaustedError,)
@@ -146,8 +146,8 @@ def fit(
     try:
         with guard.epochs():
             trained.fit(
-                source if isinstance(source, Fed) else source.dataset(),
-                validation_data=checked if isinstance(checked, Fed) else checked.dataset(),
+                _given(source),
+                validation_data=_given(checked),
                 steps_per_epoch=len(batches) if shared else None,  # shares have no end
                 validation_steps=len(asked) if shared else None,
                 epochs=epochs,
@@ -170,6 +170,13 @@ def fit(
         "kept epoch %d of %d, %s", chosen, history.index[-1], "least validation loss" if spec.best_epoch else "the last"
     )
     return history
+
+
+def _given(source: "Source") -> Any:
+    """What Keras' `fit` takes."""
+    if not isinstance(source, Fed):
+        return source.dataset()
+    return piped.batches(source) if keras.backend.backend() == "tensorflow" else source
 
 
 def _counting(spec: Model, epochs: int) -> list[Any]:

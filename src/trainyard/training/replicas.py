@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainyard.arrays import Array
+from trainyard.training import piped
 from trainyard.training.batches import Batches, Fed
 
 Share = tuple[tuple[Array, ...], Array, int]
@@ -34,20 +35,13 @@ class Shares:
 
     def dataset(self) -> tf.distribute.DistributedDataset:
         """Shares as Keras' `fit` takes them; each process reads those of its own devices alone."""
-        shapes = [(None, *part.shape[1:]) for part in self.fed.arrays]
-        if self.batches.cut is not None:
-            shapes[0] = (None, None, *self.fed.arrays[0].shape[2:])
-        examples = tuple(
-            tf.TensorSpec(*spec) for spec in zip(shapes, [part.dtype for part in self.fed.arrays], strict=True)
-        )
-        signature = (examples, tf.TensorSpec((None,), tf.bool), tf.TensorSpec((), tf.int32))
+        signature = (piped.examples(self.fed), tf.TensorSpec((None,), tf.bool), tf.TensorSpec((), tf.int32))
 
         def of_process(context: tf.distribute.InputContext) -> tf.data.Dataset:
             devices = context.num_replicas_in_sync // context.num_input_pipelines
             first = context.input_pipeline_id * devices
             shares = partial(self._of, context.num_replicas_in_sync, range(first, first + devices))
-            endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-            return tf.data.Dataset.from_generator(shares, output_signature=signature).apply(endless).prefetch(devices)
+            return piped.piped(shares, signature, tf.data.INFINITE_CARDINALITY, devices)
 
         return tf.distribute.get_strategy().distribute_datasets_from_function(of_process)
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from trainyard import models
 from trainyard.arrays import Array, resident, row_bytes
+from trainyard.training import piped
 from trainyard.training.batches import Batches, Fed
 
 DENSE, OTHERS = 1500, 300
@@ -204,8 +205,7 @@ class Stream:
         if self.resident:
             parts = (np.zeros(0, np.int32),)
         signature = tuple(tf.TensorSpec((None, None, *part.shape[1:]), part.dtype) for part in parts)
-        calls = tf.data.Dataset.from_generator(self._stacked, output_signature=(signature, tf.TensorSpec((), tf.int32)))
-        return calls.apply(tf.data.experimental.assert_cardinality(self.calls)).prefetch(1)
+        return piped.piped(self._stacked, (signature, tf.TensorSpec((), tf.int32)), self.calls)
 
     def _stacked(self) -> Iterator[tuple[tuple[Array, ...], int]]:
         size, order = self.batches.size, self.batches.order(self.epoch)
