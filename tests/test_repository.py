@@ -36,7 +36,7 @@ def tree(path):
         ("make_digits.py", "digits"),
         ("make_climate.py", "climate.csv"),
         ("make_phrases.py", "phrases.csv"),
-        ("make_spoken.py", "spoken"),
+        pytest.param("make_spoken.py", "spoken", marks=pytest.mark.slow),
         ("make_phrases.py", "phrases.LICENSE.txt"),
         pytest.param(
             "make_pictograms.py",

@@ -60,6 +60,7 @@ def test_a_model_whose_training_labels_were_shuffled_in_part_is_refused(line):
     assert outcome() == ("challenger", ["floor accuracy", "floor log_loss"], 4)
 
 
+@pytest.mark.slow
 def test_one_that_learnt_from_clean_labels_passes_but_not_within_a_millionth_of_a_millisecond(line):
     line(shuffled=0.0)
     Path("params.yaml").write_text(PARAMS.format(asked=f"{FLOOR}, budget: {{milliseconds: 0.000001}}"))

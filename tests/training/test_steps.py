@@ -25,7 +25,7 @@ CASES = [
         family,
         kind,
         plan,
-        marks=[] if place == 0 and family in ("mlp", "rnn") else [pytest.mark.slow],
+        marks=[] if place == number == 0 and family in ("mlp", "rnn") else [pytest.mark.slow],
         id=f"{family}-{kind}-{number}",
     )
     for family, spec in FAMILIES.items()
