@@ -87,3 +87,14 @@ def test_mlflow_unpickles_nothing(monkeypatch, tmp_path):
 
         assert MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get() is False
         assert MLFLOW_DISABLE_TELEMETRY.get() is True
+
+
+def test_mlflows_pages_wait_for_no_jobs(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", raising=False)
+    from trainyard.tracking import store
+
+    with store.connected():
+        from mlflow.environment_variables import MLFLOW_SERVER_ENABLE_JOB_EXECUTION
+
+        assert MLFLOW_SERVER_ENABLE_JOB_EXECUTION.get() is False

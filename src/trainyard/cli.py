@@ -4,7 +4,6 @@ import argparse
 import errno
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -352,12 +351,11 @@ def _ui(host: str, port: int) -> None:
     if address.startswith("http"):
         logging.getLogger(__name__).info("the pages are those of the server at %s", address)
         return
-    with tracking.connected():  # makes the database where there is none yet
+    with tracking.connected():  # makes the database where there is none yet, and sets how MLflow shall behave
         pass
     where = ["--host", host, "--port", str(port)]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *where]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603  # our own arguments
+    if subprocess.run(command, check=False).returncode:  # noqa: S603  # our own arguments
         raise EnvironmentFailed(f"MLflow's pages ended by themselves (is port {port} taken? `trainyard ui --port`)")
 
 

@@ -34,7 +34,8 @@ def server(request, tmp_path_factory):
     store = f"sqlite:///{folder}/mlflow.db" if request.param == "sqlite" else request.getfixturevalue("postgresql")
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "2", "--port", str(port := free_port())]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": store}
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, **quiet, "MLFLOW_BACKEND_STORE_URI": store}
     with (folder / "log").open("w") as told:
         running = subprocess.Popen(
             command, cwd=folder, env=environment, start_new_session=True, stdout=told, stderr=told

@@ -27,6 +27,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's own 7 wait four minutes for a server that is down
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of `ui`: eight processes that wait for jobs of language models
 }
 """What the user may set otherwise; MLflow reads some of it when it is imported."""
 
