@@ -155,6 +155,21 @@ def test_each_variable_learns_at_its_own_rate(name):
     np.testing.assert_allclose(moved, [0.1, 0.05, 0.025], rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_each_variable_decays_at_its_own_rate(name):
+    """Of gradients that are nothing; decay alone moves them, and with one rate for all as Keras has it."""
+    spec = Optimizer(name=name, learning_rate=0.1, weight_decay=0.2)
+    moved = []
+    for rates in ([1.0, 0.5, 0.0], [1.0] * 3, None):
+        variables = [keras.Variable([2.0]) for _ in range(3)]
+        optimizer = fit.keras_optimizer(spec, rates)
+        for _ in range(2):
+            optimizer.apply([keras.ops.zeros(1)] * 3, variables)
+        moved.append([float(variable.numpy()[0]) for variable in variables])
+    np.testing.assert_allclose(moved[0], [2 * 0.98**2, 2 * 0.99**2, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(moved[1], moved[2], rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_lower_layers_move_less_in_a_training(images):
     def change(decay):

@@ -264,8 +264,18 @@ def keras_optimizer(spec: Optimizer, rates: Sequence[float] | None = None) -> ke
 
 def _by_variable(optimizer: type[keras.Optimizer], rates: Sequence[float]) -> type[keras.Optimizer]:
     class ByVariable(optimizer):
+        share = 1.0
+
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            share = rates[self._get_variable_index(variable)]
-            super().update_step(gradient, variable, learning_rate * share)
+            super().update_step(gradient, variable, learning_rate * rates[self._get_variable_index(variable)])
+
+        def _apply_weight_decay(self, variables: Any) -> None:
+            for variable in variables:  # one by one, as Keras takes the rate of all for it
+                self.share = rates[self._get_variable_index(variable)]
+                super()._apply_weight_decay([variable])
+            self.share = 1.0
+
+        def _get_current_learning_rate(self) -> Any:
+            return super()._get_current_learning_rate() * self.share
 
     return ByVariable
