@@ -9,7 +9,7 @@ from trainyard import arrays, kinds, models
 from trainyard.models import Features, mobilenet, pretrained
 from trainyard.params import Mix, MobileNet, Optimizer, Thaw
 from trainyard.training import features, finetune, fit
-from trainyard.training.batches import Mixing
+from trainyard.training.batches import Batches, Mixing
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,13 @@ def test_a_second_phase_that_is_worse_is_undone(images):
     assert history["kept"].iloc[2] == 0
 
 
+def test_the_last_epoch_is_that_of_the_second_phase_however_bad(images):
+    spec = block(thaw={"layers": 12, "epochs": 1, "learning_rate": 10.0}, best_epoch=False)
+    _, _, (*_, end), history = trained(images, spec)
+    assert end
+    assert history["kept"].tolist() == [0, 0, 1]
+
+
 @pytest.mark.parametrize("most", [2**25, 0])
 def test_frozen_features_are_those_of_the_network_and_copies_differ(images, tmp_path, monkeypatch, most):
     monkeypatch.setattr(arrays, "RESIDENT", most)
@@ -120,10 +127,46 @@ def test_blended_copies_are_learnt_as_blends_and_the_plain_images_as_they_are(im
     trunk.compile(jit_compile=False)
     still = keras.layers.Identity()
     held, told = finetune._frozen_features(trunk, still, (pixels, learnt), 1, tmp_path / "features.npy", mixing)
-    blended, shares = mixing(pixels, learnt, 1, 1, 0)
+    (order,) = Batches(6, 64, 1).of(1)
+    blended, shares = mixing(pixels[order], learnt[order], 1, 1, 0)
     np.testing.assert_array_equal(told, np.concatenate([learnt, shares]))
     assert ((shares > 0) & (shares < 1)).any()
     np.testing.assert_allclose(held[6:], np.asarray(trunk(blended, training=False)), atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [2**25, 0])
+def test_blended_copies_blend_classes_that_lie_apart_on_the_disk(images, tmp_path, monkeypatch, most):
+    """Three batches of 64, each of one class, as folders of classes have them."""
+    monkeypatch.setattr(arrays, "RESIDENT", most)
+    core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
+    learnt = np.repeat(np.eye(3, dtype=np.float32), 64, axis=0)
+    pixels = np.zeros((192, 32, 32, 3), np.float32)
+    trunk, still = core.get_layer("trunk"), keras.layers.Identity()
+    trunk.compile(jit_compile=False)
+    mixing = Mixing(Mix(kind="mixup", alpha=1.0), 1)
+    _, told = finetune._frozen_features(trunk, still, (pixels, learnt), 2, tmp_path / "features.npy", mixing)
+    np.testing.assert_array_equal(told[:192], learnt)
+    for copy in (told[192:384], told[384:]):
+        assert np.mean((copy > 0).sum(axis=1) > 1) > 0.5, "two in three meet another class"
+        np.testing.assert_allclose(copy.sum(axis=0), 64, atol=1e-3)
+    assert (told[192:384] != told[384:]).any()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "copies"),
+    [
+        ({"augment": {}}, 0),
+        ({"augment": {"flip": "horizontal"}}, 2),
+        ({"augment": {}, "mix": {"kind": "mixup"}}, 2),
+        ({"copies": 0}, 0),
+    ],
+)
+def test_copies_that_would_all_be_equal_are_not_made(images, caplog, knobs, copies):
+    caplog.set_level("INFO")
+    count = len(images.train)
+    trained(images, block(**{"copies": 2, "epochs": 1, "thaw": {"layers": 0}, **knobs}))
+    assert f"trains on {count * (copies + 1)} frozen features, {count * copies} of them of" in caplog.text
+    assert ("no copies, as neither `augment` nor `mix`" in caplog.text) == (knobs == {"augment": {}})
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from trainyard import kinds, models
-from trainyard.arrays import Array, held, in_parts
+from trainyard.arrays import Array, held, resident, row_bytes
 from trainyard.kinds import Prepared
 from trainyard.models import mobilenet, pretrained
 from trainyard.params import MobileNet, Optimizer, Schedule
-from trainyard.training.batches import Mixing
+from trainyard.training.batches import Batches, Mixing
 from trainyard.training.features import Pair, pairs, scratch, seen
 from trainyard.training.fit import Fit, OnEpoch, fit
 from trainyard.training.resume import Resume
@@ -55,22 +55,26 @@ def finetune(
 
     First the head learns from frozen features of the images and of `copies` augmented copies, which are computed once.
     Labels are smoothed and images blended in training alone: validation chooses by what is true.
-    Then the top of the backbone thaws; that phase is kept only where its validation loss is less than the first's.
+    Then the top of the backbone thaws; that phase is kept only where its validation loss is less than the first's, or
+    where `best_epoch` is false.
     Gives one history over both phases, as `fit` does; with `resume` it goes on in the phase that was interrupted.
     """
-    trunk, top = core.get_layer("trunk"), core.get_layer("top")
+    augment, trunk, top = (core.get_layer(name) for name in ("augmentation", "trunk", "top"))
     trunk.trainable = False
     training = (training[0], _smoothed(training[1], spec.label_smoothing))
-    more = len(training[1]) * spec.copies
+    copies = spec.copies
+    if copies and not augment.layers and not spec.mix:
+        copies = 0
+        log.info("head: no copies, as neither `augment` nor `mix` would make them differ")
+    more = len(training[1]) * copies
     log.info("head: trains on %d frozen features, %d of them of augmented copies", len(training[1]) + more, more)
     head, thawed_top = (resume.phase("head"), resume.phase("thawed")) if resume else (None, None)
     asked = keras.Model(trunk.inputs, trunk.outputs)
     # XLA is slow at convolutions on a CPU; without it JAX computes layer by layer
     asked.compile(jit_compile=keras.backend.backend() == "jax")
-    augment = core.get_layer("augmentation")
     with scratch(resume.folder if resume else None) as folder:
         mixing = Mixing(spec.mix, seed) if spec.mix else None
-        augmented = _frozen_features(asked, augment, training, spec.copies, folder / "training.npy", mixing)
+        augmented = _frozen_features(asked, augment, training, copies, folder / "training.npy", mixing)
         frozen = _frozen_features(asked, augment, validation, 0, folder / "validation.npy")
         history = engine(top, augmented, frozen, spec, data, seed, on_epoch, resume=head)
     if not (spec.thaw.layers and spec.thaw.epochs):
@@ -98,7 +102,7 @@ def finetune(
         rates=None if phase.rate_decay == 1 else mobilenet.rates(core, phase.rate_decay),
         mix=spec.mix,
     )
-    return _better(core, before, history, second)
+    return _better(core, before, history, second, spec.best_epoch)
 
 
 def _smoothed(learnt: Array, share: float) -> Array:
@@ -125,15 +129,20 @@ def _frozen_features(
 ) -> Pair:
     """Features `[n * (copies + 1), filters]` of images and then of their augmented copies, and what is learnt of each.
 
-    The features lie at `path` if they are large.
+    The features lie at `path` if they are large. Images to blend come in any order: on the disk each class lies by
+    itself.
     """
     learnt: list[Array] = []
+    row = None if resident(*part) else row_bytes(*part)
 
     def features() -> Iterator[Array]:
         for copy in range(copies + 1):
-            for i, (images, true) in enumerate(zip(*(in_parts(rows, 64) for rows in part), strict=True)):
-                if copy and mixing:
-                    images, true = mixing(images, true, 1, copy, i)  # noqa: PLW2901  # blended
+            blends = mixing if copy else None
+            batches = Batches(len(part[1]), 64, blends.seed if blends else None, row=row)
+            for i, chosen in enumerate(batches.of(copy)):
+                images, true = (rows[chosen] for rows in part)
+                if blends:
+                    images, true = blends(images, true, 1, copy, i)
                 learnt.append(true)
                 yield asked.predict_on_batch(augment(images, training=True) if copy else images)
 
@@ -141,14 +150,20 @@ def _frozen_features(
     return rows, np.concatenate(learnt)
 
 
-def _better(core: keras.Model, before: list[Array], first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Both histories, with one kept epoch; the weights of the first phase come back where they were better."""
+def _better(
+    core: keras.Model, before: list[Array], first: pd.DataFrame, second: pd.DataFrame, best: bool
+) -> pd.DataFrame:
+    """Both histories, with one kept epoch; the weights of the first phase come back where they were better.
+
+    Where the last epoch is asked for and not the `best`, it is that of the second phase.
+    """
     head, thawed = (float(phase.loc[phase["kept"] == 1, "val_loss"].iloc[0]) for phase in (first, second))
-    if thawed < head:
+    later = thawed < head or not best
+    if later:
         first = first.assign(kept=0)
     else:
         core.set_weights(before)
         second = second.assign(kept=0)
-    kept = "second" if thawed < head else "first"
+    kept = "second" if later else "first"
     log.info("kept the %s phase: validation loss %.4g on frozen features, %.4g thawed", kept, head, thawed)
     return pd.concat([first, second])
