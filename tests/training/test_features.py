@@ -47,6 +47,12 @@ def test_class_weights_are_those_of_scikit_learn(tmp_path):
         features.weights(block(class_weight={"2": 3.0}), tables, learnt)
 
 
+def test_smoothed_labels_weigh_as_their_classes(tmp_path):
+    tables = prepared(tmp_path, "tables", "binary")
+    spec = block(class_weight={tables.classes[0]: 0.5, tables.classes[1]: 3.0})
+    assert features.weights(spec, tables, np.float32([[0.95], [0.05]])).tolist() == [3.0, 0.5]
+
+
 def test_class_weights_go_by_name_where_classes_are_one_hot(tmp_path):
     tables = prepared(tmp_path, "tables", "multiclass")
     one_hot = np.eye(3, dtype=np.float32)[[2, 0, 1]]

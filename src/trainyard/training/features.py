@@ -107,7 +107,7 @@ def weights(spec: Model, data: Prepared, target: Array) -> Array | None:
         if unknown := set(spec.class_weight) - set(data.classes):
             raise BadInput(f"params.yaml: class_weight: no class `{min(unknown)}` (classes: {', '.join(data.classes)})")
         of_classes = np.array([spec.class_weight.get(name, 1.0) for name in data.classes])
-    numbers = target.argmax(axis=1) if target.shape[1] > 1 else target[:, 0].astype(int)
+    numbers = target.argmax(axis=1) if target.shape[1] > 1 else (target[:, 0] > 0.5).astype(int)  # may be smoothed
     return of_classes[numbers].astype(np.float32)
 
 
