@@ -44,10 +44,10 @@ class Format:
     """Whether training examples say how it counts."""
 
 
-FLOATS = Bound(difference=1e-3, loss=0.001)
+FLOATS = Bound(difference=1e-3, loss=0.001, same=0.99, apart=0.01)
 """Rounding alone: what was measured stays below 1e-5, but for spectrograms, whose logarithm makes it larger."""
-INT8 = Bound(difference=None, loss=0.01)
-"""One point."""
+INT8 = Bound(difference=None, loss=0.01, same=0.95, apart=0.25)
+"""One point, and a file that is nevertheless the same model."""
 FORMATS = {
     "litert": Format("model.tflite", FLOATS, ("ai_edge_litert",), litert.convert, litert.session, 1),
     "litert-int8": Format(
