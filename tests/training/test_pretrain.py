@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainyard import cli
+from trainyard import cli, files
 from trainyard.errors import BadInput, TrainingFailed
 from trainyard.models import pretrained
 from trainyard.params import Backbone, Drawing, Pretrain
@@ -209,6 +209,14 @@ def test_the_command_leaves_weights_that_a_model_can_stand_on(here, caplog):
     assert network.get_weights()[0].dtype == np.float32
     assert (here / "pretrained/mine/figures.csv").read_text().splitlines()[0] == "figure,sha256_of_pixels"
     assert (here / "pretrained/mine/history.csv").exists()
+    told = files.read_json(here / "pretrained/mine/backbone.json")
+    assert (told["weights"], told["sha256"], told["seed"]) == ("mine", sha256, 1)
+    assert {key: told["recipe"][key] for key in ("figures", "task", "teacher", "steps")} == {
+        "figures": "figures",
+        "task": "identity",
+        "teacher": None,
+        "steps": 2,
+    }
 
 
 @pytest.mark.parametrize(

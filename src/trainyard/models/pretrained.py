@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import as_file
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 from trainyard.errors import BadInput, EnvironmentFailed
@@ -219,12 +219,12 @@ def _reachable() -> bool:
     return found.is_set()
 
 
-def save(network: "keras.Model", source: Source, spec: Backbone, folder: Path) -> None:
-    """Write `backbone.weights.h5`, and `backbone.json` with where it came from and its SHA-256."""
+def save(network: "keras.Model", source: Source, spec: Backbone, folder: Path, **about: Any) -> None:
+    """Write `backbone.weights.h5`, and `backbone.json` with where it came from, its SHA-256, and what else is told."""
     path = folder / WEIGHTS
     network.save_weights(path)
     what = {} if spec.own else {"version": spec.version, "width": spec.width}
-    write_json(folder / "backbone.json", {"weights": source.name, **what, "sha256": sha256(path)})
+    write_json(folder / "backbone.json", {"weights": source.name, **what, "sha256": sha256(path), **about})
 
 
 def load(network: "keras.Model", folder: Path) -> None:

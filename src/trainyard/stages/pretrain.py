@@ -29,10 +29,10 @@ def pretrain(name: str, params: Params) -> None:
     network, history = pretrain.train(spec, shown, params.seed)
     names = pd.Index([path.relative_to(spec.figures).as_posix() for path in paths], name="figure")
     seen = pd.DataFrame({"sha256_of_pixels": [sha256(figure.tobytes()).hexdigest() for figure in shown]}, names)
+    half, source = pretrain.halved(network, spec), pretrained.Source(name, "pretrained here")
+    recipe = {"teacher": "imagenet" if spec.task == "distillation" else None, **spec.model_dump(mode="json")}
     with files.replacing_folder(Path("pretrained") / name) as folder:
-        pretrained.save(
-            pretrain.halved(network, spec), pretrained.Source(name, "pretrained here"), spec.backbone, folder
-        )
+        pretrained.save(half, source, spec.backbone, folder, seed=params.seed, recipe=recipe)
         files.write_csv(folder / "figures.csv", seen)
         files.write_csv(folder / "history.csv", history)
     path = Path("pretrained") / name / pretrained.WEIGHTS
