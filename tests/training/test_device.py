@@ -1,5 +1,6 @@
 """The device: what is asked for and not there is refused before anything trains."""
 
+import os
 import re
 import subprocess
 import sys
@@ -144,3 +145,19 @@ def test_a_gpu_is_told_by_its_name_driver_and_build(machine, monkeypatch, tmp_pa
         "trainyard.driver": "535.129.03",
         "trainyard.build": f"TensorFlow {tf.__version__}, CUDA 12.5.1, cuDNN 9",
     }
+
+
+@pytest.mark.parametrize("determinism", ["strict", "fast"])
+def test_a_process_of_jax_alone_repeats_itself_where_params_ask_for_it(determinism):
+    """In a process of its own: JAX reads the flags once."""
+    pytest.importorskip("jax")
+    program = f"""
+import os
+from trainyard.params import Training
+from trainyard.training import device
+assert device.start_alone(Training(engine="jax", device="cpu", determinism="{determinism}"), 1) == "jax"
+print(os.environ["KERAS_BACKEND"], os.environ["JAX_PLATFORMS"], os.environ.get("XLA_FLAGS", ""))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["jax", "cpu", *["--xla_gpu_deterministic_ops=true"] * (determinism == "strict")]

@@ -131,9 +131,7 @@ def start_alone(training: Training, seed: int) -> str:
     if training.engine == "tensorflow" or (training.engine == "auto" and not gpu_of_jax_alone(training)):
         start(training, seed)
         return "tensorflow"
-    os.environ["KERAS_BACKEND"] = "jax"
-    if training.device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.update(environment_of_jax(training))
     if find_spec("jax") is None:
         raise EnvironmentFailed(NO_JAX)
     import jax
@@ -142,9 +140,19 @@ def start_alone(training: Training, seed: int) -> str:
     device = jax.devices()[0]
     if training.device == "gpu" and device.platform == "cpu":
         raise EnvironmentFailed(NO_GPU_OF_JAX)
-    log.info("engine: jax %s on %s", jax.__version__, device.device_kind)
+    log.info("engine: jax %s on %s; determinism: %s", jax.__version__, device.device_kind, training.determinism)
     keras.utils.set_random_seed(seed)
     return "jax"
+
+
+def environment_of_jax(training: Training) -> dict[str, str]:
+    """What the environment of a process in which JAX computes must say, before JAX is imported."""
+    chosen = {"KERAS_BACKEND": "jax"}
+    if training.device == "cpu":
+        chosen["JAX_PLATFORMS"] = "cpu"
+    if training.determinism == "strict":
+        chosen["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+    return chosen
 
 
 def gpu_of_jax_alone(training: Training) -> bool:

@@ -125,19 +125,11 @@ def elsewhere(
     return history
 
 
-def _environment(how: Training) -> dict[str, str]:
-    chosen = {"KERAS_BACKEND": "jax"}
-    if how.device == "cpu":
-        chosen["JAX_PLATFORMS"] = "cpu"
-    if how.determinism == "strict":
-        chosen["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
-    return {**os.environ, **chosen}
-
-
 def _taught_by_jax(how: Training, used: dict[str, str], folder: Path, on_epoch: OnEpoch) -> pd.DataFrame | None:
     command = [sys.executable, "-m", "trainyard.training.engine", str(folder)]
+    environment = {**os.environ, **device.environment_of_jax(how)}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # the first ends as this process does
-    with subprocess.Popen(command, env=_environment(how), text=True, **pipes) as other:  # noqa: S603  # our own arguments
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as other:  # noqa: S603  # our own arguments
         try:
             return heard(map(json.loads, cast("Iterator[str]", other.stdout)), on_epoch, used)
         except SystemExit:  # told to end: so is the other, which keeps its state first
