@@ -40,6 +40,7 @@ BARRED = [
     *[(0x1F3D4, 0x1F3F0), (0x1F5FA, 0x1F5FF), (0x1F300, 0x1F30C), (0x1F320, 0x1F320), (0x1F3A0, 0x1F3AA)],  # landmarks
     *[(0x1F386, 0x1F387), (0x1F391, 0x1F391), (0x26E9, 0x26EA), (0x26F0, 0x26FA), (0x1F54B, 0x1F54D)],  # landmarks
     *[(0x1F492, 0x1F492), (0x1F1E6, 0x1F1FF), (0x1F3FB, 0x1F3FF)],  # a wedding chapel; letters and tones for sequences
+    *[(0x1F9F8, 0x1F9F8), (0x1F38F, 0x1F38F)],  # a teddy bear, streamers that are carps
 ]
 
 
@@ -52,7 +53,7 @@ def within(code: int, ranges: list[tuple[int, int]]) -> bool:
     return any(first <= code <= last for first, last in ranges)
 
 
-def glyphs(file: Path) -> dict[int, Image.Image]:
+def glyphs(file: Path, side: int = SIDE) -> dict[int, Image.Image]:
     """Return the glyphs to learn as square RGBA pictures, by code point, none of them a shipped one."""
     font = open_font(file)
     codes = [code for code in sorted(TTFont(file).getBestCmap()) if within(code, EMOJI) and not within(code, BARRED)]
@@ -61,7 +62,7 @@ def glyphs(file: Path) -> dict[int, Image.Image]:
     first: dict[bytes, int] = {}  # some code points share a picture
     for code, glyph in cut.items():
         first.setdefault(glyph.tobytes(), code)
-    return {code: squared(cut[code]) for code in first.values()}
+    return {code: squared(cut[code], side) for code in first.values()}
 
 
 def refuse_shipped(cut: dict[int, Image.Image], shipped: dict[int, Image.Image]) -> None:
@@ -72,11 +73,11 @@ def refuse_shipped(cut: dict[int, Image.Image], shipped: dict[int, Image.Image])
             raise Seen(f"U+{code:X} is a glyph of data/pictograms, or has the picture of one")
 
 
-def squared(glyph: Image.Image) -> Image.Image:
+def squared(glyph: Image.Image, side: int) -> Image.Image:
     """Return the glyph in the middle of a transparent square."""
     canvas = Image.new("RGBA", (max(glyph.size), max(glyph.size)))
     canvas.paste(glyph, ((canvas.width - glyph.width) // 2, (canvas.height - glyph.height) // 2))
-    return canvas.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return canvas.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def fractal(number: int) -> Image.Image:

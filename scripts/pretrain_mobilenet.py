@@ -5,8 +5,9 @@ nor licensed for everyone. This recipe needs an emoji font and some minutes of t
 
 What is learned: to tell the glyphs of food, objects, faces, plants, signs and so on apart (one class a glyph), each
 drawn anew at every step in any colour, size, angle and place, on any ground. The drawing is a layer of the network:
-a batch holds only the numbers of the glyphs. No animal, vehicle or landmark takes part: the script refuses to start
-if a glyph of data/pictograms is among its own, by code point or by picture, so that their use as a test stays honest.
+a batch holds only the numbers of the glyphs. No animal, vehicle or landmark takes part: the glyphs are those that
+make_figures.py draws, which refuses to start if one of data/pictograms is among them, so that their use as a test
+stays honest.
 
     python scripts/pretrain_mobilenet.py [--font FILE] [--out FILE] [--steps NUMBER]
 
@@ -24,10 +25,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from fontTools.ttLib import TTFont
 from keras import ops
-from make_pictograms import FONT, GLYPHS, WrongFont, cut_glyph, open_font
-from PIL import Image
+from make_figures import Seen, glyphs
+from make_pictograms import FONT, WrongFont
 
 log = logging.getLogger("pretrain_mobilenet")
 
@@ -53,40 +53,6 @@ SATURATION = (0.0, 1.5)  # factor on the colourfulness of the glyph
 CONTRAST = (0.5, 1.2)  # factor on the glyph's grey levels around the middle
 CELLS = 4  # corners on a side of the colour mesh that makes the ground
 NOISE = 0.05  # largest standard deviation of the noise, where black to white is 1
-
-# Emoji are scattered over these code points; what the font does not draw is left out.
-EMOJI = [(0x2190, 0x3300), (0x1F000, 0x1FAFF)]
-# Animals, vehicles and landmarks, with everything near them in Unicode that shows one: not only the shipped glyphs.
-BARRED = [
-    *[(0x1F400, 0x1F43F), (0x1F980, 0x1F9AE), (0x1F54A, 0x1F54A), (0x1F577, 0x1F578), (0x1FAB0, 0x1FAB3)],  # animals
-    *[(0x1FABC, 0x1FABF), (0x1FACE, 0x1FACF), (0x1F638, 0x1F640), (0x1F648, 0x1F64A), (0x1F3C7, 0x1F3C7)],  # animals
-    *[(0x1F680, 0x1F6FF), (0x2708, 0x2708), (0x26F4, 0x26F5), (0x1F3CD, 0x1F3CE), (0x1F9BC, 0x1F9BD)],  # vehicles
-    *[(0x1F3D4, 0x1F3F0), (0x1F5FA, 0x1F5FF), (0x1F300, 0x1F30C), (0x1F320, 0x1F320), (0x1F3A0, 0x1F3AA)],  # landmarks
-    *[(0x1F386, 0x1F387), (0x1F391, 0x1F391), (0x26E9, 0x26EA), (0x26F0, 0x26FA), (0x1F54B, 0x1F54D)],  # landmarks
-    *[(0x1F492, 0x1F492), (0x1F1E6, 0x1F1FF), (0x1F3FB, 0x1F3FF)],  # a wedding chapel; letters and tones for sequences
-]
-
-
-def within(code: int, ranges: list[tuple[int, int]]) -> bool:
-    """Tell whether a code point lies in one of the ranges, both ends counted in."""
-    return any(first <= code <= last for first, last in ranges)
-
-
-def load_glyphs(file: Path) -> np.ndarray:
-    """Return the glyphs to learn as RGBA pictures, uint8 [glyphs, SIDE, SIDE, 4], none of them a shipped one."""
-    font = open_font(file)
-    codes = [code for code in sorted(TTFont(file).getBestCmap()) if within(code, EMOJI) and not within(code, BARRED)]
-    shipped = [character for characters in GLYPHS.values() for character in characters]
-    assert not set(codes) & set(map(ord, shipped)), "a shipped glyph is among those to learn"
-    forbidden = {cut_glyph(font, character).tobytes() for character in shipped}
-    pictures: dict[bytes, Image.Image] = {}  # by content: some code points share a picture
-    for code in codes:
-        glyph = cut_glyph(font, chr(code))
-        assert glyph.tobytes() not in forbidden, f"U+{code:X} has the picture of a shipped glyph"
-        canvas = Image.new("RGBA", (max(glyph.size), max(glyph.size)))
-        canvas.paste(glyph, ((canvas.width - glyph.width) // 2, (canvas.height - glyph.height) // 2))
-        pictures.setdefault(glyph.tobytes(), canvas.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
-    return np.stack([np.asarray(picture) for picture in pictures.values()])
 
 
 def interpolation(cells: int, side: int) -> np.ndarray:
@@ -219,6 +185,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        save(train(load_glyphs(arguments.font), arguments.steps), arguments.out)
-    except WrongFont as problem:
+        learnt = np.stack([np.asarray(picture) for picture in glyphs(arguments.font, SIDE).values()])
+        save(train(learnt, arguments.steps), arguments.out)
+    except (WrongFont, Seen) as problem:
         sys.exit(str(problem))

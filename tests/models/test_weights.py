@@ -16,14 +16,25 @@ FOLDER = ROOT / "src/trainyard/models/weights"
 PICTOGRAMS = ROOT / "data/pictograms"
 
 
+def imported(name):
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+
+
 @pytest.fixture(scope="module")
 def script():
     """scripts/make_figures.py"""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        return importlib.import_module("make_figures")
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
+    return imported("make_figures")
+
+
+def test_the_script_of_the_embedded_weights_learns_these_figures(script):
+    """What is tested of the list below is then true of what they were made of."""
+    source = (ROOT / "scripts/pretrain_mobilenet.py").read_text()
+    assert imported("pretrain_mobilenet").glyphs is script.glyphs
+    assert [word for word in ("GLYPHS", "getBestCmap", "0x1F") if word in source] == []
 
 
 def test_the_weights_are_those_of_their_card_half_precise_and_small():
@@ -41,6 +52,8 @@ def test_no_group_of_the_pictograms_can_be_among_the_figures(script):
     groups = {int(path.name.partition("-")[0], 16) for path in PICTOGRAMS.glob("*/*.jpg")}
     assert len(groups) > 100
     assert [hex(number) for number in groups if not script.within(number, script.BARRED)] == []
+    for bear_or_carp in (0x1F9F8, 0x1F38F):
+        assert script.within(bear_or_carp, script.BARRED)
 
 
 def test_no_picture_of_the_pictograms_is_among_the_figures(script):
