@@ -682,7 +682,8 @@ class Thaw(Spec):
     """The second phase: the top of the backbone trains too, at a low rate."""
 
     layers: Annotated[int, Field(ge=0)] | Literal["all"] = 12
-    """Layers from the top that train, or `all` of them. 0 leaves the phase out."""
+    """Layers from the top, those without weights counted too (activations, say), of which the others train; or `all`. 0
+    leaves the phase out."""
     batch_normalization: Literal["frozen", "trained"] = "frozen"
     """frozen: that of the backbone keeps its statistics, scales and shifts; trained: those of the thawed layers follow
     the new images, for which a batch must be large, or nothing pretrained."""
@@ -729,7 +730,8 @@ class MobileNet(Model):
     augment: Augment = Augment()
     """Random changes of the training images."""
     copies: Annotated[int, Field(ge=0)] = 4
-    """Augmented copies of the training images, beside the plain ones, whose frozen features train the head."""
+    """Augmented copies of the training images, beside the plain ones, whose frozen features train the head; none where
+    neither `augment` nor `mix` would make them differ."""
     label_smoothing: Share = 0.0
     """Share of certainty that is taken from the training labels and given to all classes alike."""
     mix: Mix | None = None
