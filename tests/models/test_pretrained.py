@@ -19,7 +19,6 @@ SMALL = Backbone(width=0.25, weights="auto")
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
     monkeypatch.delenv("TRAINYARD_MIRROR", raising=False)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "keras"))  # read when it is imported
     monkeypatch.setattr(pretrained, "_reachable", lambda: False)
 
@@ -213,6 +212,14 @@ def test_the_cache_comes_before_the_mirror(published, tmp_path, monkeypatch):
     assert pretrained.resolve(SMALL)[1].reason == "in Keras' cache"
 
 
+def test_the_cache_is_looked_for_where_keras_keeps_it(monkeypatch, tmp_path):
+    """However a user wrote KERAS_HOME, and whatever it has become since Keras read it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", "~/mine")
+    monkeypatch.setenv("KERAS_HOME", "elsewhere")
+    assert pretrained._cache_file(named("imagenet")) == tmp_path / "mine/models" / V1
+
+
 @pytest.mark.usefixtures("offline", "no_network")
 def test_what_a_mirror_lacks_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("TRAINYARD_MIRROR", str(tmp_path))
@@ -302,6 +309,30 @@ def test_a_network_of_the_users_own_sees_images_as_it_takes_them(tmp_path, poole
     features = network(255 * (resized if seen != (40, 40) else np.concatenate([image] * 3, axis=-1)))
     wanted = features if pooled else np.mean(features, axis=(1, 2))
     np.testing.assert_allclose(core.get_layer("trunk")(image), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_regularisers_of_a_network_are_left_out_and_a_line_says_so(tmp_path, caplog):
+    """Here, and in a process that makes the core anew from its config."""
+    caplog.set_level("INFO")
+    penalty = keras.regularizers.L2(0.5)
+    inner = keras.Sequential([keras.layers.Conv2D(4, 3, kernel_regularizer=penalty, activity_regularizer=penalty)])
+    layers = [keras.layers.SeparableConv2D(4, 3, depthwise_regularizer=penalty), inner]
+    last = keras.layers.ActivityRegularization(l2=0.5)
+    network = keras.Sequential([keras.Input((32, 32, 3)), *layers, last])
+    network.save(tmp_path / "mine.keras")
+    assert network.losses
+    spec = MobileNet(family="mobilenet", dataset="d", backbone=own(tmp_path / "mine.keras"))
+    core = mobilenet.build(spec, Features((32, 32, 3)), Head(3, "softmax"))
+    core.get_layer("trunk").trainable = True
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(core))
+    for made in (core, again):
+        made(np.ones((2, 32, 32, 3), np.float32), training=True)
+        assert sum(map(float, made.losses)) == 0
+    assert "mine.keras: its regularisers are left out" in caplog.text
+    caplog.clear()
+    write_network(tmp_path / "plain.keras")
+    pretrained.own(own(tmp_path / "plain.keras"))
+    assert "regularisers" not in caplog.text
 
 
 def test_layers_within_a_network_s_network_thaw_one_by_one_and_their_normalisation_stays(tmp_path):

@@ -1,7 +1,7 @@
 """Pretrained weights: where they come from, in one order, each choice with its reason.
 
 ImageNet weights are looked for in Keras' cache, then in `TRAINYARD_MIRROR` (a folder, `file://...` or `http(s)://...`
-that holds files under their own names), then where Keras publishes them.
+that holds files under their own names), or where none is set where Keras publishes them.
 """
 
 import logging
@@ -36,7 +36,7 @@ PINNED = {
     "mobilenet_2_5_224_tf_no_top.h5": "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",
     EMBEDDED: "fb2669dcb248989141278e393f139ab0a549d64d031f63b84ed2a0503b1b7571",
 }
-"""SHA-256 of files for which nobody else checks one."""
+"""SHA-256 of files for which nobody else checks one; other files of ImageNet weights must only load."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def resolve(spec: Backbone) -> tuple["keras.Model", Source]:
 def own(spec: Backbone) -> "keras.Model":
     """The user's network in a `.keras` file: colour images `[n, height, width, 3]` to features, of all or each place.
 
-    Raises BadInput where the file is not the one that params name, cannot be loaded, or holds no such network.
+    Its regularisers are left out: phases of a training are compared by the validation loss, to which Keras adds theirs
+    in the second alone, where the network trains. Raises BadInput where the file is not the one that params name,
+    cannot be loaded, or holds no such network.
     """
     import keras
 
@@ -91,7 +93,25 @@ def own(spec: Backbone) -> "keras.Model":
     if spec.resolution and None not in takes[1:3] and spec.resolution != min(takes[1:3]):
         raise BadInput(f"{path}: takes images of {takes[1]}x{takes[2]} (params.yaml: resolution is {spec.resolution})")
     finite(loaded, path)
+    if _unpenalised(loaded):
+        log.info("%s: its regularisers are left out, as phases are compared by the loss without them", path)
     return keras.Model(loaded.inputs[0], loaded.outputs[0], name="backbone")
+
+
+def _unpenalised(network: "keras.Model") -> bool:
+    """Take all regularisers from a network; gives whether it had any."""
+    import keras
+
+    found = False
+    for layer in network._flatten_layers():
+        for name in [name for name, value in vars(layer).items() if name.endswith("regularizer") and value]:
+            setattr(layer, name, None)
+            found = True
+        if isinstance(layer, keras.layers.ActivityRegularization):
+            layer.l1 = layer.l2 = 0.0  # what its config tells
+    for weight in network.weights:
+        weight.regularizer = None
+    return found
 
 
 def _automatic(spec: Backbone) -> tuple["keras.Model", Source]:
@@ -121,7 +141,7 @@ def _imagenet(spec: Backbone) -> "keras.Model":
         if not there and (mirror := _mirror()):
             _copied(mirror, cached)
         _refuse_other(cached)
-        found = network(spec, (224, 224, 3), "imagenet")
+        found = network(spec, (224, 224, 3), str(cached) if cached.is_file() else "imagenet")
         _refuse_other(cached)
     except Exception as error:  # noqa: BLE001  # Keras lets through whatever the download raised
         told = str(error).partition("\n")[0][:300]
@@ -192,6 +212,8 @@ def _proven(spec: Backbone) -> Path:
 
 def _cache_file(spec: Backbone) -> Path:
     """Where Keras keeps the file of 224 pixels; the names are those of its sources."""
+    from keras.src.backend.config import keras_home  # nothing public tells it
+
     tenths = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(spec.width)
     name = {
         "v1": f"mobilenet_{tenths}_224_tf_no_top.h5",
@@ -199,7 +221,7 @@ def _cache_file(spec: Backbone) -> Path:
         "v3-small": f"weights_mobilenet_v3_small_224_{float(spec.width)}_float_no_top_v2.h5",
         "v3-large": f"weights_mobilenet_v3_large_224_{float(spec.width)}_float_no_top_v2.h5",
     }[spec.version]
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / name
+    return Path(keras_home()).expanduser() / "models" / name
 
 
 def _reachable() -> bool:
