@@ -12,7 +12,7 @@ def test_the_latency_is_the_median_of_calls_after_the_first(monkeypatch, caplog,
     caplog.set_level("INFO")
     clock, asked = [0.0], []
 
-    def answers(model, about, raw):
+    def answers(model, about, raw, ask):
         asked.append(raw["x"].tolist())
         number = len(asked) - saved.WARM
         clock[0] += 10 if number <= 0 else 0.25 if number <= slow else 0.002

@@ -59,10 +59,10 @@ def test_rows_that_fill_no_size_and_more_than_the_largest_are_all_answered(champ
 def test_after_the_sizes_are_warm_nothing_is_compiled(champion, registry):
     asked, rows = champion("tables"), registry.rows("tables")
     asked.warm()
-    known = len(asked._compiled)
+    known = len(asked._compiled.sizes)
     for count in (1, 2, 5, 9, len(rows)):
         asked.ask(rows[:count])
-    assert len(asked._compiled) == known == 9
+    assert len(asked._compiled.sizes) == known == 9
 
 
 def test_numbers_come_with_an_interval_in_which_19_of_20_test_examples_lie(champion, registry):
@@ -122,6 +122,6 @@ def test_a_version_of_which_no_answers_are_known_is_held_against_itself(pinned):
     files.write_json(pinned.folder / "golden.json", {**golden, "answers": []})
     asked = Champion(pinned)
     asked.prove()
-    asked._call = lambda values: np.zeros((len(next(iter(values.values()))), 1), np.float32)
+    asked._compiled = lambda values: np.zeros((len(next(iter(values.values()))), 1), np.float32)
     with pytest.raises(BadInput, match="does not answer its example"):
         asked.prove()

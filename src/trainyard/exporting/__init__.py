@@ -3,9 +3,8 @@
 https://ai.google.dev/edge/litert, https://onnx.ai
 """
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainyard import files
 from trainyard.arrays import Array
-from trainyard.errors import BadInput, EnvironmentFailed
-from trainyard.exporting import graphs, litert, onnx
+from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
+from trainyard.exporting import graphs, litert, onnx, page
 from trainyard.exporting.graphs import Graph, Inputs, Session
-from trainyard.quality.parity import Bound
+from trainyard.quality.parity import Bound, Parity
 
 if TYPE_CHECKING:
+    import keras
+
     from trainyard.kinds import Examples
 
 CALIBRATED = 200
 """Training examples that int8 is calibrated on."""
-WARM, CALLS = 5, 40
-"""Calls before a time is taken, and those whose time is taken."""
 
 
 @dataclass(frozen=True)
@@ -67,38 +67,84 @@ CANNOT = {
 """Families and formats that do not go together, and why; tests try all others."""
 
 
-def checked(family: str, to: str) -> Format:
-    """The format `to`.
-
-    Raises BadInput where no model of this family can be written in it, EnvironmentFailed where what writes it is not
-    installed.
-    """
+def check(family: str, to: str) -> None:
+    """Raises BadInput where no model of this family can be written so, EnvironmentFailed where what does is missing."""
     if why := CANNOT.get((family, to)):
         others = " or ".join(name for name in FORMATS if (family, name) not in CANNOT)
         raise BadInput(f"--to {to}: not of family {family}: {why} (take {others})")
     if missing := [name for name in FORMATS[to].needs if find_spec(name) is None]:
         raise EnvironmentFailed(f"--to {to}: {missing[0]} is not installed (pip install 'trainyard[export]')")
-    return FORMATS[to]
 
 
-def write(form: Format, graph: Graph, about: Mapping[str, Any], train: "Examples", seed: int, path: Path) -> list[str]:
-    """Write a file; gives the training examples that it was calibrated on, drawn by the seed."""
-    form.convert(graph, path)
-    if not form.calibrated:
-        return []
-    places = np.sort(np.random.default_rng(seed).permutation(len(train))[:CALIBRATED])
-    rows = ({name: values[place : place + 1] for name, values in train.raw.items()} for place in places)
-    litert.quantize(graph, path, [graphs.fed(about, graph.inputs, row) for row in rows])
-    return [str(example) for example in train.rows.index[places]]
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and what answers by it."""
+
+    to: str
+    path: Path
+    about: Mapping[str, Any]
+    """model.json of the model that it was made of."""
+    inputs: Inputs
+    calibrated_on: list[str]
+    """Training examples."""
+    session: Session
+
+    @property
+    def form(self) -> Format:
+        """Its format."""
+        return FORMATS[self.to]
+
+    def outputs(self, raw: Mapping[str, Any]) -> Array:
+        """What it gives for raw values, in as many calls as it takes."""
+        from trainyard.models import saved
+
+        count, rows = len(next(iter(raw.values()))), saved.at_once(raw, self.form.rows)
+        parts = (
+            {name: values[start : start + rows] for name, values in raw.items()} for start in range(0, count, rows)
+        )
+        return np.concatenate([self.session(graphs.fed(self.about, self.inputs, part)) for part in parts])
+
+    def told(self, source: Mapping[str, Any], found: Parity, milliseconds: Mapping[str, float]) -> dict[str, Any]:
+        """What its model.json says: also of the model's version, how it compares, and how long an answer takes."""
+        return {
+            "format": self.to,
+            "file": self.form.file,
+            "sha256": files.sha256(self.path),
+            "bytes": self.path.stat().st_size,
+            "made_by": versions(self.form),
+            "source": source,
+            "model": self.about,
+            "inputs": self.inputs,
+            "outputs": {"answer": page.holds(self.about)},
+            "parity": {**asdict(found), "bound": asdict(self.form.bound)},
+            "calibrated_on": self.calibrated_on,
+            "milliseconds": milliseconds,
+        }
 
 
-def outputs(form: Format, session: Session, about: Mapping[str, Any], inputs: Inputs, raw: Mapping[str, Any]) -> Array:
-    """What a file gives for raw values, in as many calls as it takes."""
-    from trainyard.models import saved
+def written(
+    to: str, model: "keras.Model", about: Mapping[str, Any], train: "Examples", seed: int, folder: Path
+) -> Exported:
+    """The model as a file, which if it counts in int8 is calibrated on training examples that the seed draws.
 
-    count, rows = len(next(iter(raw.values()))), saved.at_once(raw, form.rows)
-    batches = ({name: values[start : start + rows] for name, values in raw.items()} for start in range(0, count, rows))
-    return np.concatenate([session(graphs.fed(about, inputs, batch)) for batch in batches])
+    Raises BadInput for a model that the format cannot hold.
+    """
+    form = FORMATS[to]
+    path, places = folder / form.file, []
+    try:
+        graph = graphs.of(model, about)
+        form.convert(graph, path)
+        if form.calibrated:
+            places = sorted(np.random.default_rng(seed).permutation(len(train))[:CALIBRATED])
+            rows = ({name: values[place : place + 1] for name, values in train.raw.items()} for place in places)
+            litert.quantize(graph, path, [graphs.fed(about, graph.inputs, row) for row in rows])
+        calibrated_on = [str(train.rows.index[place]) for place in places]
+        return Exported(to, path, about, graph.inputs, calibrated_on, form.session(path))
+    except (OSError, MemoryError, TrainyardError):
+        raise
+    except Exception as error:  # noqa: BLE001  # converters raise whatever they stumble over
+        told = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BadInput(f"{about['model']}: {to} cannot hold it: {told}") from None
 
 
 def read(about: Mapping[str, Any], found: Array) -> Array:
@@ -108,16 +154,6 @@ def read(about: Mapping[str, Any], found: Array) -> Array:
     from trainyard.models import ctc
 
     return ctc.read(found, about["classes"], about["params"]["beam"], about["words"])
-
-
-def milliseconds(answer: Callable[[], Any]) -> float:
-    """The median of `CALLS` answers, after a few that prepare."""
-    taken = []
-    for _ in range(WARM + CALLS):
-        began = time.perf_counter()
-        answer()
-        taken.append(1000 * (time.perf_counter() - began))
-    return float(np.median(taken[WARM:]))
 
 
 def versions(form: Format) -> dict[str, str]:

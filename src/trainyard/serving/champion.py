@@ -46,7 +46,7 @@ class Champion:
         self.facts: dict[str, Any] = self.about["facts"]
         self.objective = OBJECTIVES[self.about["objective"]]
         self.model = saved.load(pinned.folder / "model.keras", pinned.sha256)
-        self._compiled: dict[tuple[Any, ...], Any] = {}
+        self._compiled = saved.Compiled(self.model)
 
     @property
     def example(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Champion:
             if size > rows:  # filled up with the last one
                 places = np.minimum(np.arange(size), rows - 1)
                 part = {name: array[places] for name, array in part.items()}
-            found.append(self._call(part)[:rows])
+            found.append(self._compiled(part)[:rows])
         return np.concatenate(found)
 
     def _padded(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,29 +148,6 @@ class Champion:
         samples = values["samples"]
         length = max(SOUND, 1 << max(samples.shape[1] - 1, 0).bit_length())
         return {**values, "samples": np.pad(samples.astype(np.float32), ((0, 0), (0, length - samples.shape[1])))}
-
-    def _call(self, values: Mapping[str, Any]) -> Array:
-        """The model on raw values of one size; a table's columns of numbers go to TensorFlow as one matrix."""
-        import tensorflow as tf
-
-        columns = [name for name, array in values.items() if array.dtype == np.float32 and array.shape[1:] == (1,)]
-        others = {name: array for name, array in values.items() if name not in columns}
-        matrix = np.concatenate([values[name] for name in columns], axis=1) if columns else None
-        given = [*([] if matrix is None else [matrix]), *others.values()]
-        given = [array if array.dtype.kind in "fiu" else array.astype(object) for array in given]
-        key = tuple(array.shape for array in given)
-        if key not in self._compiled:
-
-            def model(*tensors: Any) -> Any:
-                split = tf.split(tensors[0], len(columns), axis=1) if columns else []
-                rest = tensors[1:] if columns else tensors
-                named = {**dict(zip(columns, split, strict=True)), **dict(zip(others, rest, strict=True))}
-                return self.model(named, training=False)
-
-            kinds_of = [tf.string if array.dtype == object else tf.as_dtype(array.dtype) for array in given]
-            signature = [tf.TensorSpec(array.shape, dtype) for array, dtype in zip(given, kinds_of, strict=True)]
-            self._compiled[key] = tf.function(model).get_concrete_function(*signature)
-        return self._compiled[key](*map(tf.constant, given)).numpy()
 
 
 def _same(found: "pd.Series[Any]", expected: "pd.Series[Any]") -> bool:

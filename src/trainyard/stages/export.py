@@ -9,13 +9,11 @@ Exit: 2 a model that the format cannot hold, or another than was trained; 4 the 
 import logging
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from trainyard import exporting, files, kinds
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
-from trainyard.exporting import graphs, page
+from trainyard.exporting import page
 from trainyard.params import Params
 from trainyard.quality import parity
 from trainyard.tracking import content_of, registry, store
@@ -29,7 +27,7 @@ def export(name: str, params: Params, to: str) -> None:
     spec, source = params.model(name), Path("models") / name
     data = kinds.open_prepared(spec.dataset, params.dataset(spec.dataset))
     about = files.read_json(source / "model.json")
-    form = exporting.checked(about["family"], to)
+    exporting.check(about["family"], to)
     if about["facts"] != dict(data.facts):
         raise BadInput(f"{source}: trained on other data than {data.folder} (run `dvc repro evaluate@{name}`)")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -40,44 +38,25 @@ def export(name: str, params: Params, to: str) -> None:
     from trainyard.models import saved
 
     model, raw = saved.load(source / "model.keras", about["sha256"]), data.test.raw
-    ours, one = saved.predict(model, raw), {key: values[:1] for key, values in raw.items()}
+    ours = saved.predict(model, raw)
     with files.replacing_folder(Path("exports") / name / to) as draft:
-        file = draft / form.file
         with device.quiet():
-            graph = graphs.of(model, about)
-            chosen = exporting.write(form, graph, about, data.train, params.seed, file)
-            session = form.session(file)
-            theirs = exporting.outputs(form, session, about, graph.inputs, raw)
+            file = exporting.written(to, model, about, data.train, params.seed, draft)
+            theirs = file.outputs(raw)
         answers = exporting.read(about, ours), exporting.read(about, theirs)
         found = parity.compare(data.objective, data.test.target, (ours, theirs), answers)
-        if why := found.broken(form.bound):
+        if why := found.broken(file.form.bound):
             raise GateRefused(f"{name} as {to}: {why}; it was not written")
-        written: dict[str, Any] = {
-            "format": to,
-            "file": form.file,
-            "sha256": files.sha256(file),
-            "bytes": file.stat().st_size,
-            "made_by": exporting.versions(form),
-            "source": {
-                "version": _version(name, content_of(source)),
-                "content": content_of(source),
-                "bytes": (source / "model.keras").stat().st_size,
-            },
-            "model": about,
-            "inputs": graph.inputs,
-            "outputs": {"answer": page.holds(about)},
-            "parity": {**asdict(found), "bound": asdict(form.bound)},
-            "calibrated_on": [str(example) for example in chosen],
-            "milliseconds": {
-                "keras": exporting.milliseconds(lambda: saved.answers(model, about, one)),
-                "file": exporting.milliseconds(
-                    lambda: exporting.read(about, exporting.outputs(form, session, about, graph.inputs, one))
-                ),
-            },
+        content, size = content_of(source), (source / "model.keras").stat().st_size
+        made_of = {"version": _version(name, content), "content": content, "bytes": size}
+        took = {
+            "keras": saved.latency(model, about, raw, saved.Compiled(model)),  # as a server asks it
+            "file": saved.latency(model, about, raw, file.outputs, to),
         }
-        files.write_json(draft / "model.json", written)
-        files.write_text(draft / "README.md", page.readme(written))
-    sys.stdout.write(page.table([written]))
+        told = file.told(made_of, found, took)
+        files.write_json(draft / "model.json", told)
+        files.write_text(draft / "README.md", page.readme(told))
+    sys.stdout.write(page.table([told]))
     log.info("exports/%s/%s: written; it answers as the model does", name, to)
 
 
