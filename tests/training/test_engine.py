@@ -14,11 +14,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from contracts.samples import prepared
+from contracts.test_families import block
 from training_cases import EACH, OBJECTIVES, started
 
+from trainyard import kinds, models
 from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
+from trainyard.models import pretrained
 from trainyard.params import Optimizer, Plateau, Training
-from trainyard.training import device, engine, fit, precision
+from trainyard.training import device, engine, features, finetune, fit, precision
 from trainyard.training.resume import Resume
 
 pytest.importorskip("jax")
@@ -40,6 +44,34 @@ def test_a_family_learns_by_jax_what_it_learns_by_tensorflow(tmp_path, family, k
     assert told == [(epoch, dict(row)) for epoch, row in history.drop(columns="kept").iterrows()]
     for one, other in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-3, err_msg=one.path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["float32", "bfloat16"])
+def test_blends_a_warm_up_and_rates_that_fall_with_depth_learn_by_jax_what_they_learn_by_tensorflow(tmp_path, bits):
+    """And weights that decay at the rate of their layer."""
+    data = prepared(tmp_path, "images", "multiclass")
+    thaw = {"layers": 12, "epochs": 3, "learning_rate": 0.02, "rate_decay": 0.5, "warm_up": 1}
+    optimizer = {"name": "sgd", "learning_rate": 0.05, "weight_decay": 0.1}
+    mix = {"kind": "mixup", "alpha": 1.0}
+    knobs = {"optimizer": optimizer, "thaw": thaw, "mix": mix, "copies": 1, "epochs": 2, "batch_size": 16}
+    spec = block("mobilenet", **knobs, best_epoch=False)
+    preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
+
+    def learnt(learns):
+        keras.utils.set_random_seed(4)
+        core = models.build(spec, features.seen(preprocessing), data.objective, data.units)
+        core.get_layer("trunk").get_layer("backbone").set_weights(pretrained.resolve(spec.backbone)[0].get_weights())
+        with features.pairs(data, preprocessing) as pairs:
+            return core, finetune.finetune(core, *pairs, spec, data, 1, engine=learns)
+
+    asked = Training(engine="jax", device="cpu", precision=bits)
+    (theirs, expected), (ours, history) = learnt(fit.fit), learnt(precision.of(asked, engine.of(asked)))
+    rough = bits == "bfloat16"
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=0.05 if rough else 1e-3)
+    np.testing.assert_allclose(history["learning_rate"], expected["learning_rate"], rtol=1e-5)
+    for one, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=0.05 if rough else 1e-3, err_msg=one.path)
 
 
 @pytest.mark.gpu

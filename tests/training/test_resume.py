@@ -203,7 +203,15 @@ KILLED = {
         "speech",
         {"units": [8], "dropout": 0.2, "recurrent_dropout": 0.2, "disturb": {"noise": 0.5}, "epochs": 10},
     ),
-    "mobilenet": ("images", {"backbone": {"width": 0.25, "weights": "embedded"}, "copies": 1, "epochs": 12}),
+    "mobilenet": (
+        "images",
+        {
+            "backbone": {"width": 0.25, "weights": "embedded"},
+            "copies": 1,
+            "epochs": 12,
+            "mix": {"kind": "mixup", "alpha": 1.0},
+        },
+    ),
 }
 KILLS = int(os.environ.get("TRAINYARD_KILLS", "1"))
 """Of each, at random moments: half a minute each on two cores."""
@@ -230,7 +238,13 @@ def project(tmp_path_factory):
             model = {"family": family, "dataset": name, "batch_size": 16, **knobs}
             blocks["finetune" if family == "mobilenet" else "train"][name] = model
             blocks["evaluate"][name] = {"dataset": name}
-        blocks["finetune"]["mobilenet"]["thaw"] = {"layers": 6, "epochs": 5, "learning_rate": 0.01}
+        blocks["finetune"]["mobilenet"]["thaw"] = {
+            "layers": 6,
+            "epochs": 5,
+            "learning_rate": 0.01,
+            "rate_decay": 0.5,
+            "warm_up": 2,
+        }
         YAML().dump(blocks, Path("params.yaml"))
         for name in KILLED:
             assert cli.main(["validate", name]) == cli.main(["prepare", name]) == 0
