@@ -122,3 +122,13 @@ def test_every_optimizer_and_schedule_of_params_is_made():
         assert float(made.learning_rate) == pytest.approx(0.01)
     decay = {"name": "CosineDecay", "initial_learning_rate": 0.2, "decay_steps": 100}
     assert float(fit.keras_optimizer(Optimizer(learning_rate=decay)).learning_rate) == pytest.approx(0.2)
+
+
+def test_a_core_that_is_made_anew_normalises_as_the_first_one():
+    """As a network of a user's own may: Keras keeps copies of mean and variance beside its variables."""
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Normalization(name="scaled")])
+    inner.get_layer("scaled").adapt(np.float32([[1, 10], [3, 30]]))
+    core = keras.Sequential([keras.Input((2,)), inner, keras.layers.Dense(1)])
+    x, found = np.float32([[1, 30], [2, 20]]), []
+    fit.remade(lambda config: config, lambda other: found.append(np.asarray(other(x))))(core)
+    np.testing.assert_allclose(found[0], core(x), rtol=1e-6)

@@ -15,7 +15,7 @@ from trainyard.params import Model
 from trainyard.quality.objectives import Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import keras
 
@@ -72,6 +72,17 @@ def layers(layer: "keras.Layer") -> "Iterator[keras.Layer]":
 def build(spec: Model, features: Features, objective: Objective, units: int) -> "keras.Model":
     """The core of a model, for an objective that needs so many units."""
     return family(spec).build(spec, features, Head(units, objective.activation, objective.name == "transcription"))
+
+
+def assign(model: "keras.Model", values: "Iterable[Any]") -> None:
+    """Give the variables of a model, in their order, other values; `Normalization` counts with copies of its own."""
+    import keras
+
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+    for layer in layers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def finite(model: "keras.Model", path: Path) -> None:

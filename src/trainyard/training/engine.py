@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from trainyard import arrays, errors, guard, kinds
+from trainyard import arrays, errors, guard, kinds, models
 from trainyard.errors import EnvironmentFailed, TrainingFailed, TrainyardError
 from trainyard.kinds import Prepared
 from trainyard.params import AnyDataset, AnyModel, Mix, Model, Optimizer, Spec, Training
@@ -237,8 +237,7 @@ def _write_variables(core: keras.Model, folder: Path) -> None:
 
 def _read_variables(core: keras.Model, folder: Path) -> None:
     with np.load(folder / "core.npz", allow_pickle=False) as held:
-        for variable, value in zip(core.variables, held.values(), strict=True):
-            variable.assign(value)
+        models.assign(core, held.values())
 
 
 def _main() -> None:

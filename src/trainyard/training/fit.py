@@ -210,17 +210,12 @@ def remade(change: Callable[[Any], Any], learns: Fit) -> Fit:
 
     def by_another(core: keras.Model, *arguments: Any, **more: Any) -> pd.DataFrame:
         other = keras.saving.deserialize_keras_object(change(keras.saving.serialize_keras_object(core)))
-        _copy(core, other)
+        models.assign(other, core.variables)
         history = learns(other, *arguments, **more)
-        _copy(other, core)
+        models.assign(core, other.variables)
         return history
 
     return by_another
-
-
-def _copy(source: keras.Model, target: keras.Model) -> None:
-    for one, other in zip(source.variables, target.variables, strict=True):
-        other.assign(one)
 
 
 def compile_core(
