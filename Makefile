@@ -40,7 +40,7 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro pull push changed settled offer accept drift retrain ui serve bench bench-serving bench-seeds bench-transfer test test-slow test-all newest check format lock dist release
+.PHONY: help setup repro pull push changed settled offer accept drift retrain ui serve screenshots bench bench-serving bench-seeds bench-transfer test test-slow test-all newest check format lock dist release
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -89,6 +89,9 @@ ui: $(ready) ## Open the runs and the registry in the MLflow UI
 
 serve: $(ready) ## Answer over HTTP, and on a page, as all champions do; or MODEL alone
 	trainyard serve $(MODEL)
+
+screenshots: $(ready) ## Make the pictures of the README anew, from a line that has run (apt-get install chromium-driver)
+	PYTHONPATH=tests python scripts/make_screenshots.py
 
 bench: repro ## Measure how fast steps and whole jobs are, beside Keras, PyTorch and JAX (about 25 minutes; installs PyTorch)
 	$(pip) install --quiet --no-build-isolation --editable '.[bench]'
@@ -162,4 +165,6 @@ $(ready): $(lock) pyproject.toml
 	$(pip) install --quiet --no-deps --no-build-isolation --editable .
 	@# DVC keeps pickles there: by default in a folder that everybody on the machine may write to
 	install -d -m 700 .dvc/tmp/site && .venv/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
+	@# the page of DVC's own plots loads Vega from the network
+	.venv/bin/python scripts/make_plots_page.py .venv/plots.html && .venv/bin/dvc config --local plots.html_template "$(CURDIR)/.venv/plots.html"
 	@touch $@

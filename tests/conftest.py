@@ -3,6 +3,7 @@
 import os
 import sys
 
+import browsing
 import pytest
 from hypothesis import settings
 
@@ -17,6 +18,12 @@ def here(tmp_path, monkeypatch):
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def browser(tmp_path_factory):
+    with browsing.opened(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(autouse=True)

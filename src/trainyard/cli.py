@@ -353,6 +353,8 @@ def _ui(host: str, port: int) -> None:
         return
     with tracking.connected():  # makes the database where there is none yet, and sets how MLflow shall behave
         pass
+    pages = f"http://{host}:{port}/#/experiments?workflowType=machine_learning"  # else MLflow shows those of prompts
+    logging.getLogger(__name__).info("runs and models: %s", pages)
     where = ["--host", host, "--port", str(port)]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *where]
     if subprocess.run(command, check=False).returncode:  # noqa: S603  # our own arguments

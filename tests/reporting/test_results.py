@@ -137,7 +137,8 @@ def test_the_page_has_no_empty_section_and_no_dead_link(project):
     page, markdown = pages(project)
     assert list(empty_sections(page)) == []
     assert not re.search(
-        r"<(tbody|ul|dl|dd|p|div|nav|figcaption)[^>]*>\s*</\1>", page.replace('<div class="rails"></div>', "")
+        r"<(tbody|ul|dl|dd|p|div|nav|figcaption)[^>]*>\s*</\1>",
+        page.replace('<div class="rails" aria-hidden="true"></div>', ""),
     )
     linked = re.findall(r'href="([^#].*?)"', page) + re.findall(r"\]\((.*?)\)", markdown)
     assert not [path for path in linked if path.endswith(".md")], "git does not keep the cards"
@@ -169,7 +170,7 @@ def test_the_same_results_give_the_same_bytes(project):
 def test_what_users_and_gates_say_stays_text(project):
     page, markdown = pages(project)
     assert "<value>" not in page
-    assert '<pre class="small"># cnn\n\n## For &lt;whom&gt;\n</pre>' in page
+    assert "<h5>For &lt;whom&gt;</h5>" in page
     assert "0.1 | &lt;is&gt; enough" in page
     assert "0.1 \\| &lt;is> enough" in markdown
     assert "&lt;value>\\|&#64;all" in markdown
@@ -222,13 +223,13 @@ def test_groups_are_drawn_together(project):
 
 
 def test_slices_are_told_where_params_name_some(project):
-    assert not any("<th>Slice</th>" in page or "| slice |" in page for page in pages(project))
+    assert not any(">Slice</th>" in page or "| slice |" in page for page in pages(project))
     path = project / "reports/models/cnn/metrics.json"
     slices = {"label": {"a|b": {"examples": 1234, "value": 0.75, "low": 0.5, "high": 0.875}}}
     slices["label"]["<few>"] = {"examples": 4, "value": 0.5, "low": None, "high": None}
     files.write_json(path, {**files.read_json(path), "slices": slices})
     html, markdown = pages(project)
-    assert "<td>label: a|b</td>" in html
+    assert '<th scope="row" class="metric">label: a|b</th>' in html
     assert "label: &lt;few&gt;" in html
     for page in (html, markdown):
         assert "1,234" in page
@@ -242,6 +243,27 @@ def test_the_mean_over_seeds_is_told_where_params_ask_for_some(project):
     files.write_json(path, {**files.read_json(path), "over_seeds": {"accuracy": ends}})
     for page in pages(project):
         assert "over 2 seeds, on the same split: mean accuracy 0.750 [0.500, 0.900]" in page
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ([{"what": "epochs", "was": "5", "now": "a|b"}], "`epochs` 5 → a|b"),
+        ([], "of the same params and data"),
+        (None, "its params are no longer known"),
+    ],
+)
+def test_what_changed_since_the_champion_before_is_told(project, changed, told):
+    assert not any("ince the champion before" in page for page in pages(project))
+    path = project / "reports/models/cnn/verdict.json"
+    before = {"value": 0.75, "changed": changed}
+    files.write_json(path, {**files.read_json(path), "against": "fedcba98" * 8, "before": before})
+    for page in pages(project):
+        text = re.sub(r"</?code>", "`", page).replace('<span role="img" aria-label="became">→</span>', "→")
+        assert "ince the champion before" in text
+        assert "accuracy 0.750, now 0.833, on the same test examples" in text
+        assert "`cnn-fedcba98`" in text
+        assert told in text.replace("\\|", "|")
 
 
 def test_a_smaller_error_is_told_as_less(project):

@@ -1,53 +1,20 @@
 """The page in Chromium itself: a photo and a sound are dropped on it, rows are edited, also by keyboard alone."""
 
-import os
-import shutil
+from pathlib import Path
 
+import browsing
 import pytest
+from browsing import waits
 
 from trainyard import kinds
 from trainyard.tracking import raw
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver", path=os.pathsep.join([os.environ.get("CHROMEWEBDRIVER", ""), os.environ["PATH"]]))
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,1000",
-]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="no Chromium with its driver (apt-get install chromium-driver)"
-    ),
-]
-
-
-@pytest.fixture
-def browser(tmp_path):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (*QUIET, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(DRIVER))
-    yield driver
-    driver.quit()
+pytestmark = [pytest.mark.slow, browsing.NEEDED]
 
 
 @pytest.fixture
 def page(browser, served):
     """The page on a model; after the test no error stands in the console, and nothing was asked of anybody else."""
-    import json
 
     def on(model):
         browser.get(f"http://127.0.0.1:{served.port}/")
@@ -59,17 +26,10 @@ def page(browser, served):
         return browser
 
     yield on
-    assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
-    told = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
-    asked = [one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent"]
+    assert browsing.errors(browser) == []
+    asked = browsing.asked(browser)
     assert asked
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {f"127.0.0.1:{served.port}"}
-
-
-def waits(browser, condition, seconds=20):
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    WebDriverWait(browser, seconds).until(lambda driver: driver.execute_script(f"return {condition}"))
 
 
 def answered(browser):
@@ -97,8 +57,6 @@ def source(registry, name):
     """The file of the first test example, and its answers."""
     spec = registry.params.dataset(name)
     data = kinds.open_prepared(name, spec, registry.folder / "build")
-    from pathlib import Path
-
     return Path(spec.path) / data.test.rows.index[0], registry.answers(name).iloc[0]
 
 
@@ -193,9 +151,7 @@ def test_it_is_dark_where_the_reader_likes_it_dark(page):
     browser, ground = page("text"), "return getComputedStyle(document.body).backgroundColor"
     seen = []
     for scheme in ("light", "dark"):
-        browser.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        )
+        browsing.likes(browser, scheme)
         seen.append(browser.execute_script(ground))
     assert seen == ["rgb(244, 246, 248)", "rgb(14, 19, 26)"]
 

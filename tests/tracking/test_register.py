@@ -40,7 +40,7 @@ def test_the_first_good_model_is_champion(project, client):
     assert "left to a person" not in card
     assert "| accuracy | 0.950 | 0.000 to 1.000 | 0.500 | 1.000 |" in card
     assert "| auc | - | - to - | 0.500 | - |" in card
-    assert client.get_model_version(project.name, "1").description == card
+    assert f"# {project.name}\n\n{client.get_model_version(project.name, '1').description}" == card
 
 
 def test_what_waits_for_approval_is_no_champion_until_it_is_promoted(project, client, monkeypatch):
@@ -400,4 +400,5 @@ def test_a_card_that_is_too_long_ends_with_a_whole_line_and_where_the_rest_is(pr
     assert len(card) > 5000 >= len(told)
     assert told.endswith("\n\n(The whole card: `card.md` of its run)\n")
     assert artifacts.load_text(f"runs:/{version.run_id}/card.md") == card
-    assert card.startswith(told.partition("\n\n(The whole")[0] + "\n")
+    kept, _, _ = told.partition("\n\n(The whole")
+    assert card.startswith(f"# {project.name}\n\n{kept}\n")

@@ -15,6 +15,25 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A param, or the data, that is another than the champion's."""
+
+    what: str
+    was: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Before:
+    """The champion that a model was held against."""
+
+    value: float
+    """Its main metric on the same test rows."""
+    changed: tuple[Change, ...] | None
+    """None where its run is gone, or was on other data by name."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What stands in verdict.json."""
 
@@ -34,3 +53,5 @@ class Verdict:
     decision: Literal["champion", "challenger"]
     remark: str
     """What a challenger waits for that passed; "" of all others."""
+    before: Before | None = None
+    """None where there was no champion, or none that can be compared."""

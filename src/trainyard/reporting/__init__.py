@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from trainyard.reporting import drawings
@@ -36,6 +37,7 @@ def render(template: str, **values: Any) -> str:
         "cell": cell,
         "count": "{:,}".format,
         "figure": figure,
+        "markdown": markdown,
         "sentence": sentence,
         "words": lambda name: name.replace("_", " "),
     }
@@ -70,6 +72,18 @@ def brief(value: float | str) -> str:
 def sentence(text: str) -> Markup:
     """Text whose names stand between backticks, as HTML."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped just before
+
+
+def markdown(text: str, under: int) -> Markup:
+    """Markdown as HTML, its headings below those of a level; HTML in it stays text, and no image is loaded."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = parser.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + under, 6)}"
+        elif token.type == "th_open":
+            token.attrSet("scope", "col")
+    return Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704  # it escapes all text
 
 
 def cell(text: object) -> str:

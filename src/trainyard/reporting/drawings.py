@@ -16,7 +16,7 @@ def histogram(counts: Sequence[int]) -> Markup:
             bars.append(
                 f'<rect x="{place * step:.1f}" y="{height - size:.1f}" width="{step - 1:.1f}" height="{size:.1f}"/>'
             )
-    return _svg("histogram", (width, height), "".join(bars), "how often which value occurs")
+    return svg("histogram", (width, height), "".join(bars), "how often which value occurs")
 
 
 def interval(values: Mapping[str, float], scale: tuple[float, float]) -> Markup:
@@ -35,12 +35,12 @@ def interval(values: Mapping[str, float], scale: tuple[float, float]) -> Markup:
     for figure, anchor, place in [(start, "start", 0), (end, "end", width)]:
         drawn.append(f'<text x="{place}" y="{height - 1}" text-anchor="{anchor}">{figure:.3g}</text>')
     told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    return _svg("interval", (width, height), "".join(drawn), told)
+    return svg("interval", (width, height), "".join(drawn), told)
 
 
 def key(name: str) -> Markup:
     """A mark of `interval` by itself, for the legend."""
-    return _svg("interval", (14, 14), _mark(name, 7, 7), name)
+    return svg("interval", (14, 14), _mark(name, 7, 7), name)
 
 
 def _mark(name: str, x: float, y: float) -> str:
@@ -49,8 +49,8 @@ def _mark(name: str, x: float, y: float) -> str:
     return f'<path class="{name}" d="M{x:.1f} {y - 6}l6 6l-6 6l-6 -6z"/>'
 
 
-def _svg(style: str, size: tuple[int, int], drawn: str, told: str) -> Markup:
-    """`drawn` is SVG already, `told` is what it says in words."""
+def svg(style: str, size: tuple[int, int], drawn: str, told: str) -> Markup:
+    """An image of some width and height: `drawn` is SVG already, `told` is what it says in words."""
     width, height = size
     head = f'<svg class="{style}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
     return Markup(f"{head}<title>{escape(told)}</title>{drawn}</svg>")  # noqa: S704  # numbers, and escaped text

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from trainyard import files
 from trainyard.errors import BadInput
@@ -14,7 +15,7 @@ from trainyard.params import Params
 from trainyard.quality import evaluation, intervals
 from trainyard.quality.objectives import OBJECTIVES, Objective
 from trainyard.quality.verdict import Verdict
-from trainyard.reporting import figure
+from trainyard.reporting import figure, picture
 
 FIGURES = {
     "learning": "How it learnt, epoch by epoch",
@@ -104,6 +105,15 @@ class Model:
         folder = Path("reports/models") / self.name
         return {path: told for name, told in FIGURES.items() if (path := folder / f"{name}.png").is_file()}
 
+    def alternative(self, name: str) -> str:
+        """What a figure says, for those who do not see it."""
+        if name != "learning":
+            return f"{self.name}: {FIGURES[name][0].lower()}{FIGURES[name][1:]}"
+        losses = self.history["val_loss"]
+        last = losses.loc[self.kept] if self.kept else losses.iloc[-1]
+        told = f"the validation loss was {figure(losses.iloc[0])} after the first of {len(losses)} epochs"
+        return f"{self.name}: {told}, {figure(last)} after {'the kept one' if self.kept else 'the last'}"
+
     def values(self, metric: str | None = None) -> dict[str, float]:
         """A metric, by default the main one: `value`, `low`, `high`, `naive`, `classical`, those that are defined."""
         metric = metric or self.objective.main
@@ -159,11 +169,35 @@ class Report:
     groups: Sequence[Group]
     absent: Sequence[str]
     """Datasets and models of params that nothing is known of yet."""
+    line: picture.Line
+    """The stages of dvc.yaml."""
 
     @property
     def models(self) -> list[Model]:
         """All models, those of one dataset side by side."""
         return [model for group in self.groups for model in group.models]
+
+    @property
+    def drawing(self) -> Markup:
+        """The line as a picture."""
+        return picture.drawn(self.line, self.came)
+
+    @property
+    def came(self) -> dict[str, tuple[str, str]]:
+        """What came of each stage, in a word or two, and its tone."""
+        found = {"report": ("this page", "")}
+        for group in self.groups:
+            passed = group.data["passed"]
+            found[f"validate@{group.name}"] = (group.data["kind"], "") if passed else ("refused", "bad")
+            found[f"prepare@{group.name}"] = _counted(group.data["rows"], "row"), ""
+        for model in self.models:
+            decision, main = model.verdict.decision, model.objective.main
+            found |= {f"{verb}@{model.name}": (model.about["family"], "") for verb in ("train", "finetune")}
+            if model.finetuned:
+                found[f"backbone@{model.name}"] = model.about["backbone"]["weights"], ""
+            found[f"evaluate@{model.name}"] = f"{main.replace('_', ' ')} {figure(model.values().get('value'))}", ""
+            found[f"register@{model.name}"] = decision, "good" if decision == "champion" else ""
+        return found
 
     @property
     def summary(self) -> str:
@@ -189,7 +223,7 @@ def read(params: Params) -> Report:
             absent.append(name)
     if not any(group.models for group in groups):
         raise BadInput("reports/models: holds no results of a model that params name (run `dvc repro` first)")
-    return Report(groups, absent)
+    return Report(groups, absent, picture.stages(params))
 
 
 def _model(name: str, params: Params) -> Model | None:
@@ -240,7 +274,7 @@ def _comparison(dataset: str, best: Model, other: Model, pairs: pd.DataFrame) ->
 
 
 def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

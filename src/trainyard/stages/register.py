@@ -17,7 +17,7 @@ from trainyard import files, kinds, tracking
 from trainyard.errors import BadInput
 from trainyard.params import Params
 from trainyard.quality import evaluation, gate
-from trainyard.quality.verdict import Verdict
+from trainyard.quality.verdict import Before, Verdict
 from trainyard.reporting import card
 from trainyard.training import device
 
@@ -67,10 +67,13 @@ def register(name: str, params: Params) -> None:
     crowned = passed and not os.environ.get(APPROVAL) and not tracking.withdrawn(mine)
     decision: Literal["champion", "challenger"] = "champion" if reigns or crowned else "challenger"
     against = other.content if other else ""
+    before = None
+    if other and not isinstance(held, str):
+        before = Before(round(abs(float(held.mean())), 6), tracking.changed(mine, other, data.name))
     waits = f"Whether it is champion is left to a person: `trainyard promote {name}` makes it that."
     remark = waits if passed and decision == "challenger" else ""
     basis = files.sha256(report / "metrics.json"), asked.model_dump(mode="json")
-    verdict = Verdict(name, spec.dataset, mine.content, against, *basis, checks, passed, decision, remark)
+    verdict = Verdict(name, spec.dataset, mine.content, against, *basis, checks, passed, decision, remark, before)
     page = card.written(about, metrics, data, taken["megabytes"], asked.use, verdict)
     tracking.set_aliases(mine, verdict, page, looked)
     files.write_json(report / "verdict.json", asdict(verdict))

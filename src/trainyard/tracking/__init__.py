@@ -17,7 +17,16 @@ from trainyard.tracking.promotion import (
     withdrawn,
 )
 from trainyard.tracking.provenance import amiss, explain, history, made_from, page
-from trainyard.tracking.registry import Registered, answers, compared_with, publish, refuse_unknown, scores_on, tag
+from trainyard.tracking.registry import (
+    Registered,
+    answers,
+    changed,
+    compared_with,
+    publish,
+    refuse_unknown,
+    scores_on,
+    tag,
+)
 from trainyard.tracking.runs import Live, content_of, live, stale
 from trainyard.tracking.store import connected, uri
 from trainyard.tracking.sweeps import Sweep, sweep
@@ -31,6 +40,7 @@ __all__ = [
     "amiss",
     "answers",
     "champion",
+    "changed",
     "compared_with",
     "connected",
     "content_of",

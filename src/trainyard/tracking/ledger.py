@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "trainyard.ledger"  # no dataset can have a dot in its name
+NOTE = "Who was champion, since when and why: a run a model, a param an entry. `trainyard ledger MODEL` reads it."
 TAG = "trainyard.ledger"
 """On the run, the model; on the registered model, the run."""
 TRIES = 3
@@ -64,7 +65,8 @@ def start(client: "MlflowClient", name: str) -> str:
     """The id of the run that a new registered model names as its ledger: the one of before, where there was one."""
     if before := _of(client, name):
         return before[0].info.run_id
-    run_id = client.create_run(store.experiment(client, EXPERIMENT), tags={TAG: name}, run_name=name).info.run_id
+    experiment = store.experiment(client, EXPERIMENT, NOTE)
+    run_id = client.create_run(experiment, tags={TAG: name}, run_name=name).info.run_id
     client.update_run(run_id, "FINISHED")
     return run_id
 

@@ -189,7 +189,8 @@ def rollback(name: str, version: str | None, why: str | None) -> None:
 
 
 def _description(card: str, cost: str) -> str:
-    """The card, with what no file may hold; or as many whole lines of it as fit, with where the rest is."""
+    """The card without its heading, with what no file may hold; or as many lines as fit, with where the rest is."""
+    card = card.partition("\n\n")[2]
     more = f"\n## Time and energy of training\n\n{cost}\n" if cost else ""
     if len(card) + len(more) <= MOST_LETTERS:
         return card + more

@@ -19,7 +19,8 @@ from trainyard.errors import BadInput
 from trainyard.kinds import Prepared
 from trainyard.params import PARAMS_FILE, Params, nearest
 from trainyard.quality.objectives import OBJECTIVES
-from trainyard.tracking import ledger, pyfunc, runs, store
+from trainyard.quality.verdict import Change
+from trainyard.tracking import ledger, notes, pyfunc, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,6 +60,7 @@ def publish(name: str, params: Params) -> Registered:
     content = runs.content_of(folder)
     with store.connected() as client, store.lock(store.HOME / f"{name}.lock"):
         experiment = store.experiment(client, data.name)
+        notes.on_experiment(client, experiment, data)
         run = runs.with_content(client, experiment, content) or runs.rebuild(client, name, params, data, folder)
         stands_on = json.dumps(about["backbone"], sort_keys=True) if about["backbone"] else ""
         tags = {"trainyard.dvc_lock": lineage(name, data.name), "trainyard.backbone": stands_on}
@@ -69,6 +71,7 @@ def publish(name: str, params: Params) -> Registered:
         tags["trainyard.test"] = runs.data_digest(data.name, "test")
         version = with_content(client, name, content) or _register(client, run, content, about, data, tags)
         _made_again(client, version, tags)
+        notes.on_model(client, about, params.evaluate[name].use)
         return registered(version)
 
 
@@ -117,6 +120,12 @@ def scores_on(other: Registered, data: Prepared) -> "pd.Series[float]":
                 pass  # its files are gone, the model may be there
         answer = pyfunc.answers(_downloaded(other, scratch), data)
     return pd.Series(data.objective.score(data.test.target, answer), data.test.rows.index, name="score")
+
+
+def changed(mine: Registered, other: Registered, dataset: str) -> tuple[Change, ...] | None:
+    """What was trained otherwise than another version was; None where the run of one of them is gone."""
+    with store.connected() as client:
+        return runs.changed(client, dataset, mine.content, other.content)
 
 
 def answers(other: Registered, path: str, examples: pd.Index) -> pd.DataFrame:
@@ -210,6 +219,7 @@ def _evaluated(client: "MlflowClient", run: "Run", report: Path, metrics: Mappin
 
     written = sorted(path for path in report.glob("[!.]*") if path.name not in ("card.md", "verdict.json"))
     digest, run_id = files.digest(written, report), run.info.run_id
+    notes.on_run(client, run, metrics, [path.name for path in written if path.suffix == ".png"])
     if run.data.tags.get("trainyard.evaluation") == digest:
         return
     client.set_tag(run_id, "trainyard.test", "")  # until the new scores are there they are about no rows
@@ -225,7 +235,7 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
     """metrics.json by the names that MLflow shows: `test/accuracy`, `test/accuracy_low`, `naive/accuracy` ..."""
     intervals = {f"test/{name}": ends for name, ends in metrics["test"].items()}
     intervals |= {f"over_seeds/{name}": ends for name, ends in metrics.get("over_seeds", {}).items()}
-    intervals |= {name: metrics[name] for name in ("better_than_naive", "better_than_classical")}
+    intervals |= {f"better_than/{which}": metrics[f"better_than_{which}"] for which in ("naive", "classical")}
     for place, ends in _slices(metrics):
         intervals[f"{place}/{OBJECTIVES[metrics['objective']].main}"] = ends
         yield f"{place}/examples", ends["examples"]

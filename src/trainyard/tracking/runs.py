@@ -25,6 +25,7 @@ import pandas as pd
 from trainyard import files
 from trainyard.kinds import Prepared
 from trainyard.params import Params
+from trainyard.quality.verdict import Change
 from trainyard.tracking import energy, store
 from trainyard.tracking.energy import Meter
 
@@ -243,6 +244,17 @@ def stale(params: Params) -> list[str]:
             if "trainyard.model" in run.data.tags
         ]
         return sorted(set(found))
+
+
+def changed(client: "MlflowClient", dataset: str, content: str, before: str) -> tuple[Change, ...] | None:
+    """Params, and the prepared data, that differ between the runs of two contents; None where one is not there."""
+    experiment = store.experiment(client, dataset)
+    now, was = (with_content(client, experiment, one) for one in (content, before))
+    if not (now and was):
+        return None
+    told = [{**run.data.params, "prepared data": run.data.tags.get("trainyard.data", "")[:8]} for run in (was, now)]
+    names = sorted(name for name in {*told[0], *told[1]} if told[0].get(name) != told[1].get(name))
+    return tuple(Change(name, *(one.get(name, "-") for one in told)) for name in names)
 
 
 def cost(client: "MlflowClient", run_id: str | None) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 HOME = Path("mlruns")
 SQLITE = "sqlite:///"
 
+NOTE, KIND = "mlflow.note.content", "mlflow.experimentKind"
+"""Tags of MLflow's pages: a description in Markdown, and which pages an experiment has."""
+
 DEFAULTS = {
     "GIT_PYTHON_REFRESH": "quiet",  # a machine without git is not worth a word
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,14 +79,18 @@ def connected() -> Iterator["MlflowClient"]:
         raise EnvironmentFailed(f"MLflow at {public(address)}: {' '.join(str(error).split())[:300]}") from error
 
 
-def experiment(client: "MlflowClient", dataset: str) -> str:
-    """The id of a dataset's experiment; one that is not there is made, one that was deleted is brought back."""
+def experiment(client: "MlflowClient", dataset: str, note: str = "") -> str:
+    """The id of a dataset's experiment; one that is not there is made, one that was deleted is brought back.
+
+    A new one is shown as one of trained models, not of prompts, with a note.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(dataset)
     if found is None:
         try:
-            return client.create_experiment(dataset, artifact_location=_artifacts(uri()))
+            tags = {KIND: "custom_model_development", **({NOTE: note} if note else {})}
+            return client.create_experiment(dataset, _artifacts(uri()), tags)
         except MlflowException:  # another process may have been faster
             found = client.get_experiment_by_name(dataset)
             if found is None:
