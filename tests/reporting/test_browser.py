@@ -23,6 +23,7 @@ const light = (colour) => colour.slice(0, 3).map((c) => c / 255)
   .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
 const read = (text) => [...text.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
 const over = (top, below) => below.map((c, i) => top[i] * top[3] + c * (1 - top[3]));
+document.documentElement.style.backgroundColor = "Canvas";  // what is below all else follows the scheme
 const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 for (let node; (node = walker.nextNode());) {
   const element = node.parentElement, style = getComputedStyle(element), box = element.getBoundingClientRect();
@@ -179,6 +180,10 @@ def test_the_report_has_no_fault(browser, page):
         ("<p style='opacity: .4'>pale</p>", {"faint, light screen", "faint, dark screen", "faint, dark print"}),
         ("<style>@media (prefers-color-scheme: dark) { .lead { color: #444 } }</style>", {"faint, dark screen"}),
         ("<style>@media print { :root { --paper: #222b38 } }</style>", {"faint, dark print"}),
+        (
+            "<style>@media print { :root { color-scheme: dark } body, .card { background: none } }</style>",
+            {"faint, dark print"},
+        ),
         (
             "<svg><title>t</title><text y='20' fill='#aaa' style='fill: #aaa'>pale</text></svg>",
             {"faint, light screen", "faint, dark print"},

@@ -22,16 +22,20 @@ class Pages:
     def __init__(self, browser, server):
         self.browser, self.server = browser, server
 
-    def shows(self, place, *texts, drawn="true"):
-        """Whether a page shows texts, and what JavaScript says is drawn, within 30 seconds."""
+    def shows(self, place, *texts, charts="", drawn="true", seconds=30):
+        """Whether a page shows texts, charts that are searched for, and what JavaScript says is drawn."""
         from selenium.common.exceptions import TimeoutException
 
         self.browser.get("about:blank")
         self.browser.get(f"{self.server.uri}/#/{place}")
         try:
+            if charts:
+                field = "input[placeholder='Search metric charts']"
+                waits(self.browser, f'document.querySelector("{field}")', seconds)
+                self.browser.find_element("css selector", field).send_keys(charts)
             for text in texts:
-                waits(self.browser, f"document.body.innerText.includes({text!r})", 30)
-            waits(self.browser, drawn, 30)
+                waits(self.browser, f"document.body.innerText.includes({text!r})", seconds)
+            waits(self.browser, drawn, seconds)
         except TimeoutException:
             return False
         return True
@@ -70,6 +74,10 @@ IMAGES = (
 CURVES = "document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line').length"
 
 
+def alias(name):
+    return f"[...document.querySelectorAll('span')].some(span => /^@\\s*{name}$/.test(span.textContent))"
+
+
 def test_runs_curves_figures_versions_and_aliases_are_shown(pages, champion, client):
     name = champion.name
     experiment = client.get_experiment_by_name(champion.dataset).experiment_id
@@ -79,7 +87,20 @@ def test_runs_curves_figures_versions_and_aliases_are_shown(pages, champion, cli
     assert pages.shows(f"experiments/{experiment}/runs", run.run_name, earlier.run_name)
     here = f"experiments/{experiment}/runs/{run.run_id}"
     assert pages.shows(here, "on 40 test examples", "test/accuracy", "epochs", drawn=f"{IMAGES} === 4")
-    assert pages.shows(f"{here}/model-metrics", "val_loss", drawn=f"{CURVES} > 1")
+    assert pages.shows(f"{here}/model-metrics", "val_loss", charts="loss", drawn=f"{CURVES} > 1")
     assert pages.shows(f"{here}/artifacts/evaluation/learning.png", drawn=f"{IMAGES} > 0")
-    assert pages.shows(f"models/{name}", "Version 2", "champion", "challenger", "passed its gate")
+    assert pages.shows(
+        f"models/{name}", "Version 2", "has passed its gate", drawn=f"{alias('champion')} && {alias('challenger')}"
+    )
     assert pages.shows(f"models/{name}/versions/2", "Passed its gate", "Intended use")
+
+    # and what is not there is not
+    bare = client.create_run(experiment, run_name="bare").info.run_id
+    client.delete_registered_model_alias(name, "champion")
+    client.set_tag(run.run_id, "mlflow.note.content", "![lost](get-artifact?path=evaluation/lost.png)")
+    assert not pages.shows(here, drawn=f"{IMAGES} > 0", seconds=8)
+    bare = f"experiments/{experiment}/runs/{bare}"
+    assert not pages.shows(f"{bare}/model-metrics", drawn=f"{CURVES} > 0", seconds=8)
+    assert not pages.shows(f"{here}/artifacts/evaluation/lost.png", drawn=f"{IMAGES} > 0", seconds=8)
+    assert pages.shows(f"models/{name}", drawn=alias("challenger"))
+    assert not pages.shows(f"models/{name}", drawn=alias("champion"), seconds=8)

@@ -185,7 +185,7 @@ class Report:
     @property
     def came(self) -> dict[str, tuple[str, str]]:
         """What came of each stage, in a word or two, and its tone."""
-        found = {"report": ("this page", "")}
+        found = {"report": ("one page", "")}
         for group in self.groups:
             passed = group.data["passed"]
             found[f"validate@{group.name}"] = (group.data["kind"], "") if passed else ("refused", "bad")

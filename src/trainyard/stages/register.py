@@ -68,7 +68,7 @@ def register(name: str, params: Params) -> None:
     decision: Literal["champion", "challenger"] = "champion" if reigns or crowned else "challenger"
     against = other.content if other else ""
     before = None
-    if other and not isinstance(held, str):
+    if other and held is not None and not isinstance(held, str):
         before = Before(round(abs(float(held.mean())), 6), tracking.changed(mine, other, data.name))
     waits = f"Whether it is champion is left to a person: `trainyard promote {name}` makes it that."
     remark = waits if passed and decision == "challenger" else ""
