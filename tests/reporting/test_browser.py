@@ -162,8 +162,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def page(made, tmp_path):
-    """A copy of the report, which a test may spoil."""
+def page(made, browser, tmp_path):
+    """A copy of the report, which a test may spoil, on a screen."""
+    browsing.likes(browser, "light")
     return Path(shutil.copy(made, tmp_path))
 
 
