@@ -44,7 +44,7 @@ def drawn(line: Line, came: Mapping[str, tuple[str, str]]) -> Markup:
     """The stages as boxes from left to right; `came` is what came of one, in a word or two, and its tone."""
     (wide, high), (across, down) = BOX, STEP
     column, row = _columns(line), _rows(line)
-    x, y = ({stage: place[stage] * step for stage in line} for place, step in ((column, across), (row, down)))
+    x, y = ({stage: place[stage] * step + 1 for stage in line} for place, step in ((column, across), (row, down)))
     tracks, boxes = [], []
     for stage, before in line.items():
         for other in sorted(before):
@@ -65,7 +65,7 @@ def drawn(line: Line, came: Mapping[str, tuple[str, str]]) -> Markup:
     for stage in sorted(line, key=lambda stage: column[stage]):
         steps.setdefault(column[stage], {})[stage.partition("@")[0]] = None
     order = ", then ".join(" and ".join(verbs) for verbs in steps.values())
-    size = (max(column.values()) * across + wide, round(max(row.values()) * down) + high)
+    size = (max(column.values()) * across + wide + 2, round(max(row.values()) * down) + high + 2)
     return drawings.svg("line", size, "".join([*tracks, *boxes]), f"{len(line)} stages: {order}")
 
 
