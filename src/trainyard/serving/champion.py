@@ -37,6 +37,7 @@ class Champion:
     def __init__(self, pinned: Pinned) -> None:
         """Load the model; raises BadInput where its file is not the one that was pinned."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from trainyard.exporting.compiled import Compiled
         from trainyard.models import saved
 
         self.pinned = pinned
@@ -46,7 +47,7 @@ class Champion:
         self.facts: dict[str, Any] = self.about["facts"]
         self.objective = OBJECTIVES[self.about["objective"]]
         self.model = saved.load(pinned.folder / "model.keras", pinned.sha256)
-        self._compiled = saved.Compiled(self.model)
+        self._compiled = Compiled(self.model)
 
     @property
     def example(self) -> dict[str, Any]:

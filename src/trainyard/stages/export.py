@@ -35,6 +35,7 @@ def export(name: str, params: Params, to: str) -> None:
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")  # whose kernels no other runtime has
+    from trainyard.exporting.compiled import Compiled
     from trainyard.models import saved
 
     model, raw = saved.load(source / "model.keras", about["sha256"]), data.test.raw
@@ -50,7 +51,7 @@ def export(name: str, params: Params, to: str) -> None:
         content, size = content_of(source), (source / "model.keras").stat().st_size
         made_of = {"version": _version(name, content), "content": content, "bytes": size}
         took = {
-            "keras": saved.latency(model, about, raw, saved.Compiled(model)),  # as a server asks it
+            "keras": saved.latency(model, about, raw, Compiled(model)),  # as a server asks it
             "file": saved.latency(model, about, raw, file.outputs, to),
         }
         told = file.told(made_of, found, took)
