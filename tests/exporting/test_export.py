@@ -45,7 +45,12 @@ def joined(data, family, **knobs):
     """A model with random weights that takes raw values, and what model.json says about it."""
     keras.utils.set_random_seed(0)
     spec = block(family, **knobs)
-    preprocessing, core, *_ = parts(data, spec, 8)
+    preprocessing, core, _, x, _ = parts(data, spec, 1000)
+    for layer in models.layers(core):  # a MobileNet answers all of these alike, unless it has seen them once
+        if isinstance(layer, keras.layers.BatchNormalization) and family == "mobilenet":
+            layer.trainable, layer.momentum = True, 0.0
+    if family == "mobilenet":
+        core(x, training=True)
     return preprocessing.join(core), package.about(spec, data)
 
 
@@ -70,28 +75,23 @@ def test_a_file_answers_as_its_model(data, family, kind, objective, to, tmp_path
     if to != "litert-int8":
         assert found.difference < 1e-4
         return
-    assert found.apart < 0.25
+    assert found.apart < 0.5  # a file that always gives the mean has 1
     if kind == "images":
         (tmp_path / "floats").mkdir()
         floats = exporting.written("litert", model, about, examples.train, 1, tmp_path / "floats").path
-        assert (tmp_path / floats.name).stat().st_size < floats.stat().st_size / 2
+        saves = floats.stat().st_size - (tmp_path / floats.name).stat().st_size
+        assert saves > 2 * model.count_params(), "half of what weights are in floats, at least"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", list(exporting.FORMATS))
 @pytest.mark.parametrize("version", ["v2", "v3-small"])
 def test_other_versions_of_mobilenet(data, version, to, tmp_path):
-    """Random weights answer all alike, unless batch normalisation has seen the images once."""
     examples = data("images", "multiclass")
-    model, about = joined(examples, "mobilenet", backbone={"version": version, "width": 0.75, "weights": "none"})
-    core = model.get_layer("mobilenet")
-    for layer in models.layers(core):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable, layer.momentum = True, 0.0
-    core(examples.train.raw["image"][:].astype(np.float32) / 255, training=True)
-    found = compared(examples, model, about, to, tmp_path)
+    backbone = {"version": version, "width": 0.25, "weights": "none"}
+    found = compared(examples, *joined(examples, "mobilenet", backbone=backbone), to, tmp_path)
     assert found.spread > 1e-3
-    assert found.apart < (0.25 if to == "litert-int8" else 1e-3)
+    assert found.apart < (0.5 if to == "litert-int8" else 1e-3)
 
 
 @pytest.mark.slow

@@ -130,7 +130,8 @@ def written(
     Raises BadInput for a model that the format cannot hold.
     """
     form = FORMATS[to]
-    path, places = folder / form.file, []
+    path = folder / form.file
+    places: list[int] = []
     try:
         graph = graphs.of(model, about)
         form.convert(graph, path)

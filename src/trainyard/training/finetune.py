@@ -140,7 +140,7 @@ def _frozen_features(
             blends = mixing if copy else None
             batches = Batches(len(part[1]), 64, blends.seed if blends else None, row=row)
             for i, chosen in enumerate(batches.of(copy)):
-                images, true = (rows[chosen] for rows in part)
+                images, true = part[0][chosen], part[1][chosen]
                 if blends:
                     images, true = blends(images, true, 1, copy, i)
                 learnt.append(true)
