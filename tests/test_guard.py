@@ -44,7 +44,7 @@ def ended(running, seconds=5):
     return running.returncode, out, err
 
 
-LINE = "error: told to end (SIGTERM); run it again: a training goes on from its last state\n"
+LINE = "error: told to end (SIGTERM); run it again: a training or a `predict` goes on from its last state\n"
 
 
 def test_sigterm_ends_in_order(here):

@@ -32,7 +32,13 @@ def prepared(tmp_path_factory):
     return open_or_make
 
 
-@pytest.mark.parametrize("name", SHIPPED.models)
+# the larger ones take their time, and the line trains them all
+LARGER = ("mobilenet", "rnn-speech", "rnn-text")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGER)) for name in SHIPPED.models]
+)
 def test_a_shipped_model_builds_and_takes_a_step(prepared, name):
     from trainyard.training import fit
 

@@ -72,7 +72,7 @@ def test_time_and_energy_are_told_and_in_no_file(project, client, told, monkeypa
         (project.report / "card.md").read_text(),
         client.get_model_version(project.name, "1").description,
     )
-    assert description == f"{card}\n## Time and energy of training\n\n{fact}\n"
+    assert f"# {project.name}\n\n{description}" == f"{card}\n## Time and energy of training\n\n{fact}\n"
     assert "## Time and energy" not in card
 
 
@@ -190,7 +190,7 @@ def test_a_model_that_the_registry_alone_knows_is_told_of(project, told, client,
     assert told("ledger", name)[0] == 0
 
 
-@pytest.mark.parametrize("asked", ["@", "/", "@a\nb", "/1/2", "@a@b", "/x"])
+@pytest.mark.parametrize("asked", ["/", "@a\nb", "/1/2", "@a@b", "/x"])
 def test_odd_questions_are_the_users_mistake(project, capfd, asked):
     project.propose("first", 14)
     project.write_params()
