@@ -81,7 +81,7 @@ def opened(path: Path, spec: AnyDataset, facts: Mapping[str, Any], keep: Sequenc
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     columns = _columns(spec, facts)
-    return of(path, spec, columns, keep, max(min(_most(spec, facts), delimited.TOGETHER // len(columns)), 1))
+    return of(path, spec, columns, keep, max(min(at_once(spec, facts), delimited.TOGETHER // len(columns)), 1))
 
 
 def _of_lines(path: Path, spec: AnyDataset, columns: Sequence[str], keep: Sequence[str], most: int) -> Source:
@@ -155,7 +155,7 @@ def _of_files(path: Path, spec: AnyDataset, facts: Mapping[str, Any]) -> Source:
         raise BadInput(f"{str(untold[0])!a}: control characters, or bytes that are not UTF-8, in the name")
     if len(there) > len(names):
         log.info("%s: %d other file(s) are left out", path, len(there) - len(names))
-    (column,), most = _columns(spec, facts), _most(spec, facts)
+    (column,), most = _columns(spec, facts), at_once(spec, facts)
 
     def parts(skip: int) -> Iterator[Part]:
         for group in islice(_groups([*names], most), skip, None):
@@ -209,8 +209,8 @@ def _columns(spec: AnyDataset, facts: Mapping[str, Any]) -> list[str]:
     return [spec.text if isinstance(spec, Text) else "image" if isinstance(spec, Images) else "recording"]
 
 
-def _most(spec: AnyDataset, facts: Mapping[str, Any]) -> int:
-    """Rows of a part."""
+def at_once(spec: AnyDataset, facts: Mapping[str, Any]) -> int:
+    """Rows that are decoded together, of which `PART` bytes come, or `MOST` where they are small."""
     size = 1
     if isinstance(spec, Images):
         size = math.prod(facts["shape"])

@@ -24,6 +24,7 @@ from trainyard.quality import metrics
 from trainyard.serving.champion import Champion
 from trainyard.serving.kept import Kept
 from trainyard.serving.question import Question, Reader, Refused, refusal
+from trainyard.serving.rows import at_once
 from trainyard.tracking import Pinned
 from trainyard.training import device
 
@@ -83,7 +84,8 @@ class Answerer:
         champion.prove()
         champion.warm()
         self.champion = champion
-        self.reader = Reader(champion.spec, champion.facts, serve.rows)
+        self.most = at_once(champion.spec, champion.facts)
+        self.reader = Reader(champion.spec, champion.facts, min(serve.rows, self.most))
         self.kept = Kept(champion.pinned.model, champion.spec, serve.keep) if serve.keep else None
 
     def about(self) -> dict[str, Any]:
@@ -127,16 +129,17 @@ class Answerer:
                 replies[place] = _refused(refused)
             except Exception as error:  # noqa: BLE001  # one that nobody foresaw costs its own answer alone
                 replies[place] = _failed(error)
-        try:
-            replies |= self._jointly(together)
-        except Exception:  # noqa: BLE001  # which of them it was is seen one by one
-            for place, question in together.items():
-                try:
-                    replies[place] = self._alone(question)
-                except Refused as refused:
-                    replies[place] = _refused(refused)
-                except Exception as error:  # noqa: BLE001  # as above
-                    replies[place] = _failed(error)
+        for group in self._groups(together):
+            try:
+                replies |= self._jointly(group)
+            except Exception:  # noqa: BLE001  # which of them it was is seen one by one
+                for place, question in group.items():
+                    try:
+                        replies[place] = self._alone(question)
+                    except Refused as refused:
+                        replies[place] = _refused(refused)
+                    except Exception as error:  # noqa: BLE001  # as above
+                        replies[place] = _failed(error)
         return [replies[place] for place in range(len(asked))]
 
     def keep(self) -> None:
@@ -144,9 +147,20 @@ class Answerer:
         if self.kept:
             self.kept.write()
 
+    def _groups(self, questions: dict[int, Question]) -> Iterator[dict[int, Question]]:
+        """Questions with at most `self.most` rows in all: a small file may hold a large image."""
+        group: dict[int, Question] = {}
+        room = self.most
+        for place, question in questions.items():
+            if group and len(question) > room:
+                yield group
+                group, room = {}, self.most
+            group[place] = question
+            room -= len(question)
+        if group:
+            yield group
+
     def _jointly(self, questions: dict[int, Question]) -> dict[int, Reply]:
-        if not questions:
-            return {}
         rows = [row for question in questions.values() for row in question.rows]
         told = list(_rows(self.champion.ask(self.reader.table(rows)), named=False))
         replies, start = {}, 0

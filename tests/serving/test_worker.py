@@ -1,0 +1,82 @@
+"""What the process of a model does with questions, without a process, a registry or TensorFlow."""
+
+import io
+import json
+from base64 import b64encode
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy_champion import NumpyChampion
+
+from trainyard.params import Serve, Speech
+from trainyard.serving.worker import ANSWERS, Answerer, Asked
+from trainyard.tracking import Pinned
+
+PINNED = Pinned("m", "1", "c", "0" * 64, Path())
+ROW = {"a": 0.5, "b": -1.0, "c": "x"}
+
+
+class Quiet(NumpyChampion):
+    """Proves nothing, and tells how many rows it was asked at a time."""
+
+    def __init__(self, *given):
+        super().__init__(PINNED, *given)
+        self.rows = []
+
+    def prove(self):
+        pass
+
+    def warm(self):
+        pass
+
+    def ask(self, table):
+        self.rows.append(len(table))
+        return super().ask(table)
+
+
+class Deaf(Quiet):
+    """Hears nothing in recordings."""
+
+    def ask(self, table):
+        self.rows.append(len(table))
+        return pd.DataFrame({"answer": ["nothing"] * len(table)}, index=table.index)
+
+
+@pytest.fixture
+def answerer():
+    return lambda *given, champion=Quiet, **knobs: Answerer(champion(*given), Serve(**knobs))
+
+
+def asked(*rows, what=ANSWERS):
+    return Asked(what, "application/json", json.dumps({"rows": rows}).encode())
+
+
+def told(reply):
+    return json.loads(reply.body)
+
+
+def silence(seconds, rate):
+    import soundfile
+
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros(seconds * rate, np.float32), rate, format="FLAC")
+    return {"recording": b64encode(content.getvalue()).decode()}
+
+
+def test_files_are_counted_by_what_they_are_decoded_to(answerer):
+    """A thousand recordings of half a minute of silence are less than a megabyte, and two gigabytes."""
+    one = answerer(Speech(kind="speech", path="calls", rate=16_000, longest=30.0), {"classes": []}, champion=Deaf)
+    clip = silence(30, 16_000)
+    (refused,) = one.answer([asked(*[clip] * 1000)])
+    assert (refused.status, told(refused)["error"]) == (413, "1000 rows (at most 17)")
+    replies = one.answer([asked(clip)] * 40 + [asked(*[clip] * 17)])
+    assert [reply.status for reply in replies] == [200] * 41
+    assert one.champion.rows == [17, 17, 6, 17]
+
+
+def test_rows_of_a_table_are_few_bytes_and_go_together(answerer):
+    one = answerer()
+    assert [reply.status for reply in one.answer([asked(*[ROW] * 1000)] * 3)] == [200] * 3
+    assert one.champion.rows == [3000]
