@@ -36,7 +36,7 @@ SLOW = 10.0
 IDLE = 15
 """Seconds after an answer in which the next request may come by the same connection."""
 ENOUGH = 2**18
-"""Bytes of a body for which there is as much time again."""
+"""Bytes of a body, or of an answer that is read, for which there is as much time again."""
 MOST_HEADERS = 2**16
 """Bytes of an address and all headers."""
 MOST_CONNECTIONS = 512
@@ -47,27 +47,41 @@ log = logging.getLogger(__name__)
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that waits for no slow client: a request that is not here in time ends it, wherever it stands."""
+    """A connection that waits for no slow client: what is not sent, or not read, in time ends it, wherever it stands."""
 
     _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _size = 0
+    _reading = False
+    """Whether a part of a request is there."""
+    _open = 0
+    """Requests that have begun to come and have no whole answer."""
+    _other = False
+    """Whether what comes is no HTTP/1.1 any more."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """One of many too many is closed at once."""
         super().connection_made(transport)
         self._wait()
         if len(self.connections) > MOST_CONNECTIONS:
-            transport.close()
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._end()
+        self._read()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """After a wish for another protocol nothing can be told to be a request."""
+        if not self._other:
+            super().data_received(data)
 
     def on_message_begin(self) -> None:
         """The time runs from its first byte on."""
         super().on_message_begin()
-        self._size = 0
+        self._size, self._reading = 0, True
+        self._open += 1
         self._wait()
 
     def on_url(self, url: bytes) -> None:
@@ -80,6 +94,12 @@ class Connection(HttpToolsProtocol):
         self._count(len(name) + len(value))
         super().on_header(name, value)
 
+    def on_headers_complete(self) -> None:
+        """Where another protocol is wished for, the parser reads no body, so that this is the last answer."""
+        super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self._other, self.cycle.keep_alive = True, False
+
     def on_body(self, body: bytes) -> None:
         """What brings enough of a body has more time for the rest."""
         super().on_body(body)
@@ -90,12 +110,40 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """It came in time."""
+        self._reading = False
         self._end()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The time of the next request, part of which is there, begins."""
+        self._open -= 1
+        super().on_response_complete()
+        if self._reading:
+            self._wait()
+        if self.transport.is_closing():
+            self._must_read()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is answered."""
+        super().pause_writing()
+        self._must_read()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._read()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, and do not wait until the last answer is read."""
+        self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is told so in JSON, and in no words of its own."""
         self._tell(b"400 Bad Request", b"no HTTP that is read")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """No line of the log: it is answered."""
 
     def _count(self, size: int) -> None:
         self._size += size
@@ -103,8 +151,10 @@ class Connection(HttpToolsProtocol):
             raise ValueError("headers are too large")  # the parser ends there, and 400 is told
 
     def _wait(self) -> None:
+        """Give what is coming its time; while an earlier request is being answered, nothing is asked of the client."""
         self._end()
-        self._late = self.loop.call_later(SLOW, self._give_up)
+        if self._open <= 1:
+            self._late = self.loop.call_later(SLOW, self._give_up)
 
     def _end(self) -> None:
         if self._late:
@@ -112,15 +162,37 @@ class Connection(HttpToolsProtocol):
             self._late = None
 
     def _give_up(self) -> None:
-        if self.cycle is None or not self.cycle.response_started:
+        begun = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
+        if self._open and not begun:
             self._tell(b"408 Request Timeout", b"the request came too slowly")
-        self.transport.close()
+        else:
+            self.transport.abort()
+
+    def _must_read(self) -> None:
+        """End it unless the client reads `ENOUGH` of what is written, or all, each time."""
+        if not self._unread:
+            left = self.transport.get_write_buffer_size()
+            self._unread = self.loop.call_later(SLOW, self._look, left)
+
+    def _look(self, before: int) -> None:
+        self._unread = None
+        left = self.transport.get_write_buffer_size()
+        if left > max(before - ENOUGH, 0):
+            self.transport.abort()
+        elif left:
+            self._must_read()
+
+    def _read(self) -> None:
+        if self._unread:
+            self._unread.cancel()
+            self._unread = None
 
     def _tell(self, status: bytes, error: bytes) -> None:
         told = b'{"error": "%b", "field": null, "row": null}' % error
         head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, len(told)) + told)
         self.transport.close()
+        self._must_read()
 
 
 class Server(uvicorn.Server):
