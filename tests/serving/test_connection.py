@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 import uvloop
 
+from trainyard.params import Serve
 from trainyard.serving import server
 
 PLAIN = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -25,7 +26,13 @@ class Running:
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
         self.port = self.listener.getsockname()[1]
         config = uvicorn.Config(
-            self.answer, http=server.Connection, ws="none", lifespan="off", log_config=None, timeout_keep_alive=60, interface="asgi3"
+            self.answer,
+            http=server.Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            timeout_keep_alive=60,
+            interface="asgi3",
         )
         self.server = server.Server(config, "ready")
         self.thread = threading.Thread(target=self.run)
@@ -162,6 +169,14 @@ def test_a_request_that_is_answered_is_not_told_that_another_came_slowly(running
         answered(client)
         client.sendall(PLAIN[20:])
         answered(client)
+
+
+# === By which name ===
+
+
+def test_names_are_the_same_in_large_letters():
+    names = server.called("Box.Example", Serve(hosts=["Yard.example"]))
+    assert {"yard.example", "box.example", "localhost"} <= set(names)
 
 
 # === Another protocol ===

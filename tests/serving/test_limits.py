@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -58,6 +60,30 @@ def test_with_a_token_nothing_is_told_without_it(start):
     assert running.ask("/models", headers={**known, "host": "192.168.0.7:80"}).status == 200
     assert TOKEN not in running.log.read_text()
     assert running.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_end_before_it_listens_ends_well(inside, tmp_path, number):
+    write_params(inside)
+    import psutil
+
+    (tmp_path / "scratch").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainyard.cli", "serve", "tables", "--port", "0"],
+        env={**os.environ, "TMPDIR": str(tmp_path / "scratch")},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any("forkserver" in " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert b"Traceback" not in told
+    assert not list((tmp_path / "scratch").glob("trainyard-*"))
 
 
 # === How much ===

@@ -68,6 +68,9 @@ class Worker:
         except (TimeoutError, OSError, EOFError):
             await worker.end()
             raise EnvironmentFailed(f"{pinned.model}: its process died, or took more than {START:.0f} s") from None
+        except asyncio.CancelledError:  # the server ends at its start
+            process.kill()
+            raise
         if refused := worker.about.get("refused"):
             await worker.end()
             raise BadInput(refused)

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that waits for no slow client: what is not sent, or not read, in time ends it, wherever it stands."""
+    """A connection that waits for no slow client: what is not sent or not read in time ends it, wherever it stands."""
 
     _late: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
@@ -233,8 +233,14 @@ def serve(names: Sequence[str], params: Params, host: str, port: int) -> None:
         factory: Any = None
         with suppress(ImportError):  # Windows has none
             from uvloop import new_event_loop as factory
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=factory) as runner, suppress(asyncio.CancelledError):  # at its start
             runner.run(_serve(pinned, params, listener, host, token, Path(place)))
+
+
+def called(host: str, serve: Serve) -> list[str]:
+    """Names and addresses by which a server at `host` may be called, in small letters."""
+    names = ("localhost", "127.0.0.1", "::1", host, socket.gethostname(), *serve.hosts)
+    return sorted({name.lower() for name in names})
 
 
 @contextmanager
@@ -261,18 +267,14 @@ async def _serve(
     token: str | None,
     place: Path,
 ) -> None:
+    loop, again, task = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):  # until it listens
+        loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # we run in one
+    loop.add_signal_handler(signal.SIGHUP, again.set)
     async with _opened([version for _, version in pinned.values()], params.serve) as desks:
         for model, (_, version) in pinned.items():
             log.info("%s: version %s, content %s, answers its example", model, version.version, version.content[:8])
-        hosts = {
-            "localhost",
-            "127.0.0.1",
-            "::1",
-            host,
-            socket.gethostname().lower(),
-            *map(str.lower, params.serve.hosts),
-        }
-        application = app.build(desks, params.serve, sorted(hosts), token)
+        application = app.build(desks, params.serve, called(host, params.serve), token)
         config = uvicorn.Config(
             application,
             http=Connection,
@@ -289,11 +291,9 @@ async def _serve(
         ready = (
             f"http://{shown}:{listener.getsockname()[1]}/ is ready{', with a token' if token else ''}; Ctrl-C ends it"
         )
-        server, again = Server(config, ready), asyncio.Event()
-        loop = asyncio.get_running_loop()
+        server = Server(config, ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
-        loop.add_signal_handler(signal.SIGHUP, again.set)
         reloading = asyncio.create_task(_reload(again, pinned, desks, place))
         try:
             await server.serve([listener])

@@ -64,7 +64,7 @@ def work(channel: socket.socket, pinned: Pinned, serve: Serve) -> None:
         try:
             with device.quiet():
                 answerer = Answerer(Champion(pinned), serve)
-        except TrainyardError as error:
+        except (TrainyardError, OSError) as error:  # files that are gone, where the server has ended meanwhile
             _send(stream, json.dumps({"refused": str(error)}).encode())
             return
         _send(stream, json.dumps(answerer.about()).encode())
