@@ -145,10 +145,10 @@ class Served:
             time.sleep(0.02)
         return found
 
-    def ask(self, path, body=None, method=None, headers=None, timeout=60):
+    def ask(self, path, body=None, method=None, headers=None, timeout=60, source="127.0.0.1"):
         """Status, headers and JSON, or text, of an answer; a body that is no bytes is sent as JSON."""
         sent = {"content-type": "application/json"} if body is not None else {}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout, (source, 0))
         try:
             content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
             connection.request(

@@ -3,6 +3,7 @@
 No body is read here: `desk` hands each to the process of its model.
 """
 
+import asyncio
 import hmac
 import json
 import logging
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -33,10 +33,13 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
+QUESTIONS = ("/models/{name}/answers", "/models/{name}/explanation")
 OPEN = {"/", "/live", "/ready"}
 """Paths that tell nothing: asked without a token."""
 HELD = 2**28
-"""Bytes of bodies that are held at a time."""
+"""Bytes of bodies, beyond which those of more than an even share of it are sent away."""
+UPLOAD = 60.0
+"""Seconds in which a whole body must have come."""
 LARGE = {"images": 10.0, "speech": 10.0}
 """Megabytes of a body by default; of other kinds 1."""
 ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-frame-options": "DENY"}
@@ -56,7 +59,7 @@ class Measured:
         self.requests = Counter("trainyard_requests", "Requests answered.", ["model", "route", "status"], **told)
         self.rows = Counter("trainyard_rows", "Rows answered.", ["model"], **told)
         self.seconds = Histogram("trainyard_seconds", "Time to an answer.", ["model", "route"], buckets=BUCKETS, **told)
-        waiting = Gauge("trainyard_waiting", "Requests that wait or are answered.", ["model"], **told)
+        waiting = Gauge("trainyard_waiting", "Requests that come, wait or are answered.", ["model"], **told)
         about = Gauge("trainyard_model", "1 where the model is ready.", ["model"], **told)
         for name, desk in desks.items():
             waiting.labels(name).set_function(partial(getattr, desk, "load"))
@@ -91,8 +94,8 @@ class Gate:
             number, error, more = refusal
             inner = _problem(number, error, headers=more)
         await inner(scope, receive, told)
-        if scope["method"] != "POST" or not scope.get("path_params"):  # of questions `ask` tells more
-            route = getattr(scope.get("route"), "path", "-")
+        route = getattr(scope.get("route"), "path", "-")
+        if scope["method"] != "POST" or route not in QUESTIONS:  # of those `ask` tells more
             log.info("%s %s %d", scope["method"], route, status)
 
     def _refusal(self, scope: Message, headers: dict[bytes, bytes]) -> tuple[int, str, dict[str, str]] | None:
@@ -101,8 +104,9 @@ class Gate:
         origin = headers.get(b"origin")
         if origin is not None and not self._known(origin.rpartition(b"//")[2]):
             return 403, "a page of another site may not ask", {}
-        if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-            return 501, "transfer encoding is another than chunked", {}
+        other = b"upgrade" in headers and scope["method"] == "POST"  # for whose sake no body is read
+        if other or headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            return 501, "a transfer encoding other than chunked, or another protocol", {}
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             return 415, "a body that is packed is not read", {}
         if self.token and scope["path"] not in OPEN:
@@ -125,16 +129,16 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
         docs_url=None,  # they fetch a script from elsewhere
         redoc_url=None,
     )
-    measured, held = Measured(desks), [0]
+    measured, bodies = Measured(desks), Bodies()
 
     async def ask(name: str, what: str, request: Request) -> Response:
         began, rows, version = time.perf_counter(), 0, "-"
         status, size = 500, 0
         try:
             desk = _desk(desks, name)
-            desk.refuse_if_busy()
             most = int(1e6 * (serve.megabytes or LARGE.get(desk.about["kind"], 1.0)))
-            async with _body(request, most, held) as body:
+            client = request.client.host if request.client else "-"
+            async with desk.place(client), bodies.read(request, most) as body:
                 size = len(body)
                 reply, about = await desk.ask(Asked(what, request.headers.get("content-type", ""), body))
             status, rows, version = reply.status, reply.rows, about["version"]
@@ -143,8 +147,8 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
         except Refused as refused:
             status = refused.status
             raise
-        except Busy:
-            status = 503
+        except Busy as busy:
+            status = busy.status
             raise
         except HTTPException as error:
             status = error.status_code
@@ -188,11 +192,11 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
         desk = _desk(desks, name)
         return {**desk.about, "ready": desk.ready}
 
-    @app.post("/models/{name}/answers", summary="Answers to rows, or to files", openapi_extra=_body_schema())
+    @app.post(QUESTIONS[0], summary="Answers to rows, or to files", openapi_extra=_body_schema())
     async def answers(name: str, request: Request) -> Response:
         return await ask(name, ANSWERS, request)
 
-    @app.post("/models/{name}/explanation", summary="What the answer to one row rests on", openapi_extra=_body_schema())
+    @app.post(QUESTIONS[1], summary="What the answer to one row rests on", openapi_extra=_body_schema())
     async def explanation(name: str, request: Request) -> Response:
         return await ask(name, EXPLANATION, request)
 
@@ -202,15 +206,11 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> Response:
-        return _problem(503, error.told, headers={"retry-after": str(error.again)})
+        return _problem(error.status, error.told, headers={"retry-after": str(error.again)})
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         return _problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return _problem(422, "not as /openapi.json says")
 
     return Gate(app, frozenset(hosts), token)
 
@@ -220,31 +220,43 @@ def bound(host: str) -> bool:
     return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
-@asynccontextmanager
-async def _body(request: Request, most: int, held: list[int]) -> AsyncIterator[bytes]:
-    """The body of a request, read piece by piece; raises Refused where it is too large, Busy where all are together.
+class Bodies:
+    """Bodies of requests in memory: `count` of them, of `size` bytes in all."""
 
-    `held` is how many bytes are held by all of them.
-    """
-    told, parts, size, more = request.headers.get("content-length", "0"), [], 0, True
-    try:
-        if not told.isdecimal() or int(told) > most:
-            raise Refused(413, f"the body has more than {most:,} bytes")
-        while more:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(400, "the body was cut short")
-            part, more = message.get("body", b""), message.get("more_body", False)
-            size += len(part)
-            held[0] += len(part)
-            if size > most:
+    def __init__(self) -> None:
+        self.count = self.size = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request, most: int) -> AsyncIterator[bytes]:
+        """One more, read piece by piece; raises Refused where it is too large or slow, Busy where all are together.
+
+        Where they fill the memory, small ones pass: only those of more than an even share are sent away.
+        """
+        told, parts, size, more = request.headers.get("content-length", "0"), [], 0, True
+        self.count += 1
+        try:
+            if not told.isdecimal() or len(told) > 19 or int(told) > most:
                 raise Refused(413, f"the body has more than {most:,} bytes")
-            if held[0] > HELD:
-                raise Busy("bodies of other requests fill the memory", 1)
-            parts.append(part)
-        yield parts[0] if len(parts) == 1 else b"".join(parts)
-    finally:
-        held[0] -= size
+            async with asyncio.timeout(UPLOAD):
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused(400, "the body was cut short")
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    size += len(part)
+                    self.size += len(part)
+                    if size > most:
+                        raise Refused(413, f"the body has more than {most:,} bytes")
+                    if self.size > HELD and size * self.count > HELD:
+                        raise Busy("bodies of other requests fill the memory", 1)
+                    parts.append(part)
+        except TimeoutError:
+            raise Refused(408, "the request came too slowly") from None
+        else:
+            yield parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            self.count -= 1
+            self.size -= size
 
 
 def _desk(desks: Mapping[str, Desk], name: str) -> Desk:
@@ -277,9 +289,16 @@ def _body_schema() -> dict[str, Any]:
     refusals = {
         "400": "not JSON, or no form",
         "401": "no token",
+        "403": "a page of another site asks",
+        "404": "no such model",
+        "408": "it came too slowly",
         "413": "too large, or too many rows",
         "415": "another content type",
+        "421": "a host by which the server is not called",
         "422": "rows that the model does not take",
+        "429": "one client holds more than half of the places; Retry-After says when to come again",
+        "500": "a fault of the server; its log says where",
+        "501": "another transfer encoding than chunked, or another protocol",
         "503": "no answer now; Retry-After says when to come again",
     }
     found = {

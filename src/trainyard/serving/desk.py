@@ -8,11 +8,10 @@ import json
 import logging
 import multiprocessing
 import socket
-import time
-from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from trainyard.errors import BadInput, EnvironmentFailed
@@ -24,6 +23,8 @@ TOGETHER, TOGETHER_BYTES = 64, 2**20
 """Questions of a batch, and bytes of their bodies after which none is added."""
 START = 300.0
 """Seconds in which a process must have loaded its champion."""
+PARTING = 1.0
+"""Seconds for a process to end by itself."""
 WATCH = 1.0
 """Seconds after which it is seen that a process has died that nobody asks."""
 PATIENCE = (1, 2, 4, 8, 15, 30)
@@ -35,11 +36,11 @@ log = logging.getLogger(__name__)
 
 
 class Busy(Exception):
-    """No answer now: what is the matter, and after how many seconds to come again."""
+    """No answer now: what is the matter, after how many seconds to come again, and a status of HTTP."""
 
-    def __init__(self, told: str, again: int) -> None:
+    def __init__(self, told: str, again: int, status: int = 503) -> None:
         super().__init__(told)
-        self.told, self.again = told, again
+        self.told, self.again, self.status = told, again, status
 
 
 class Worker:
@@ -92,8 +93,9 @@ class Worker:
         return [Reply(status, rows, await self._frame()) for status, rows in told]
 
     async def end(self) -> None:
-        """Kill the process: what it is at is lost."""
+        """Let the process write what it keeps, and kill it: what it is at is lost."""
         self._write.close()
+        await asyncio.to_thread(self.process.join, PARTING)
         self.process.kill()
         await asyncio.to_thread(self.process.join)
         with suppress(OSError):
@@ -110,7 +112,6 @@ class Waiting:
 
     asked: Asked
     reply: "asyncio.Future[tuple[Reply, dict[str, Any]]]"
-    since: float = field(default_factory=time.monotonic)
 
 
 class Desk:
@@ -122,9 +123,11 @@ class Desk:
         self._worker: Worker | None = worker
         self._waiting: deque[Waiting] = deque()
         self._batch: list[Waiting] = []
+        self._places: Counter[str] = Counter()
         self._some = asyncio.Event()
         self._asked: Worker | None = None
         self._pump = asyncio.create_task(self._answer_all())
+        self._pump.add_done_callback(self._stopped)
 
     @classmethod
     async def open(cls, pinned: Pinned, serve: Serve) -> "Desk":
@@ -138,23 +141,39 @@ class Desk:
 
     @property
     def load(self) -> int:
-        """Questions that wait or are answered."""
-        return len(self._waiting) + len(self._batch)
+        """Requests whose bodies come, that wait, or are answered."""
+        return self._places.total()
 
-    def refuse_if_busy(self) -> None:
-        """Raises Busy where a question would be sent away; asked before its body is read."""
-        if not self.ready:
-            raise Busy("the model's process is being started", 5)
+    @asynccontextmanager
+    async def place(self, client: str) -> AsyncIterator[None]:
+        """A place for a request, from before its body is read until it is answered; `client` is who asks.
+
+        Raises Busy where there is none, and, with another status, for a client that holds more than half of them.
+        """
+        self._refuse_unready()
+        if 2 * self._places[client] > self.serve.waiting:
+            raise Busy(f"{self._places[client]} requests of yours wait already", 1, 429)
         if self.load >= self.serve.waiting:
             raise Busy(f"{self.load} requests wait already", 1)
+        self._places[client] += 1
+        try:
+            yield
+        finally:
+            self._places[client] -= 1
+            if not self._places[client]:
+                del self._places[client]
 
     async def ask(self, asked: Asked) -> tuple[Reply, dict[str, Any]]:
         """The answer, and what is known of who gave it. Raises Busy."""
-        self.refuse_if_busy()
+        self._refuse_unready()
         one = Waiting(asked, asyncio.get_running_loop().create_future())
         self._waiting.append(one)
         self._some.set()
-        return await one.reply
+        try:
+            async with asyncio.timeout(self.serve.seconds):
+                return await one.reply
+        except TimeoutError:
+            raise Busy(self._late(), 5) from None
 
     async def replace(self, pinned: Pinned) -> None:
         """Have another version answer from the next batch on; raises as `Worker.start`, and all stays as it was."""
@@ -168,7 +187,7 @@ class Desk:
 
     async def close(self) -> None:
         """Answer what waits, and end the process."""
-        while self.load and self.ready:
+        while self.load and self.ready and not self._pump.done():
             await asyncio.sleep(0.01)
         self._pump.cancel()
         if self._worker:
@@ -190,25 +209,34 @@ class Desk:
                 for one, reply in zip(self._batch, replies, strict=True):
                     if not one.reply.done():
                         one.reply.set_result((reply, worker.about))
-            except (TimeoutError, EOFError, OSError) as error:
-                late = isinstance(error, TimeoutError)
-                told = f"an answer took more than {self.serve.seconds:g} s" if late else "the model's process died"
-                await self._start_again(worker, told)
+            except TimeoutError:
+                await self._start_again(worker, self._late())
+            except (EOFError, OSError, ValueError):  # gone, or what it says makes no sense
+                await self._start_again(worker, "the model's process died")
             finally:
                 self._batch, self._asked = [], None
 
     def _taken(self) -> list[Waiting]:
-        """The next batch; who has waited too long is sent away."""
+        """The next batch, of questions for whose answers somebody waits still."""
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < TOGETHER and size < TOGETHER_BYTES:
             one = self._waiting.popleft()
-            if time.monotonic() - one.since > self.serve.seconds:
-                one.reply.set_exception(Busy(f"waited more than {self.serve.seconds:g} s", 5))
-                continue
-            batch.append(one)
-            size += len(one.asked.body)
+            if not one.reply.done():
+                batch.append(one)
+                size += len(one.asked.body)
         return batch
+
+    def _refuse_unready(self) -> None:
+        if not self.ready:
+            raise Busy("the model's process is being started", 5)
+
+    def _late(self) -> str:
+        return f"an answer took more than {self.serve.seconds:g} s"
+
+    def _stopped(self, pump: "asyncio.Task[None]") -> None:
+        if not pump.cancelled() and (error := pump.exception()):
+            log.error("%s: answers no more: %r", self.pinned.model, error)
 
     async def _start_again(self, worker: Worker, told: str) -> None:
         """End a process, and all questions to it; another takes its place, from the files that are pinned."""

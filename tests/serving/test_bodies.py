@@ -1,0 +1,66 @@
+"""Bodies of requests are read in bounded memory and time, and small ones pass where large ones fill it."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+
+import pytest
+
+from trainyard.serving import app
+from trainyard.serving.app import Bodies
+from trainyard.serving.desk import Busy
+from trainyard.serving.question import Refused
+
+
+def request(*parts, pause=0.0, **headers):
+    """One whose body comes in parts."""
+    left = list(parts)
+
+    async def receive():
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    return SimpleNamespace(headers=headers, receive=receive)
+
+
+def test_what_large_ones_hold_keeps_no_small_one_out(monkeypatch):
+    monkeypatch.setattr(app, "HELD", 100)
+
+    async def run():
+        bodies = Bodies()
+        async with AsyncExitStack() as held:
+            for _ in range(3):
+                await held.enter_async_context(bodies.read(request(b"x" * 33), 50))
+            with pytest.raises(Busy, match="fill the memory"):
+                await held.enter_async_context(bodies.read(request(b"x" * 20, b"x" * 20), 50))
+            assert await held.enter_async_context(bodies.read(request(b"x" * 5), 50)) == b"x" * 5
+            assert (bodies.count, bodies.size) == (4, 104)
+        assert (bodies.count, bodies.size) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_whole_body_has_one_time_however_it_is_cut(monkeypatch):
+    monkeypatch.setattr(app, "UPLOAD", 0.2)
+
+    async def run():
+        bodies = Bodies()
+        with pytest.raises(Refused) as refused:
+            async with bodies.read(request(*[b"x"] * 100, pause=0.05), 1000):
+                pass
+        assert refused.value.status == 408
+        assert (bodies.count, bodies.size) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_length_that_is_none_is_too_large():
+    async def run(told):
+        async with Bodies().read(request(b"{}", **{"content-length": told}), 1000) as body:
+            return body
+
+    assert asyncio.run(run("2")) == b"{}"
+    for told in ("1001", "0" * 5000 + "2", "-2", "2 ", "\u00b2"):
+        with pytest.raises(Refused) as refused:
+            asyncio.run(run(told))
+        assert refused.value.status == 413
