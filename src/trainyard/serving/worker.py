@@ -10,7 +10,9 @@ import logging
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedRWPair
 from typing import Any
@@ -22,7 +24,7 @@ from trainyard.errors import BadInput, TrainyardError
 from trainyard.params import Series, Serve
 from trainyard.quality import metrics
 from trainyard.serving.champion import Champion
-from trainyard.serving.kept import Kept
+from trainyard.serving.kept import keeper
 from trainyard.serving.question import Question, Reader, Refused, refusal
 from trainyard.serving.rows import at_once
 from trainyard.tracking import Pinned
@@ -60,7 +62,8 @@ def work(channel: socket.socket, pinned: Pinned, serve: Serve) -> None:
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("trainyard.kinds").setLevel(logging.ERROR)  # they warn in words of what they read
-    with channel, channel.makefile("rwb") as stream:
+    tempfile.tempdir = str(pinned.folder.parent)  # what a death leaves there goes with the server
+    with suppress(BrokenPipeError, ConnectionResetError), channel, channel.makefile("rwb") as stream:
         try:
             with device.quiet():
                 answerer = Answerer(Champion(pinned), serve)
@@ -74,6 +77,7 @@ def work(channel: socket.socket, pinned: Pinned, serve: Serve) -> None:
             told = [[reply.status, reply.rows] for reply in replies]
             _send(stream, json.dumps(told).encode(), *(reply.body for reply in replies))
             answerer.keep()
+        answerer.keep(now=True)
 
 
 class Answerer:
@@ -86,7 +90,9 @@ class Answerer:
         self.champion = champion
         self.most = at_once(champion.spec, champion.facts)
         self.reader = Reader(champion.spec, champion.facts, min(serve.rows, self.most))
-        self.kept = Kept(champion.pinned.model, champion.spec, serve.keep) if serve.keep else None
+        known = champion.pinned.model, champion.spec, champion.facts
+        columns, example = [*self.reader.columns()], champion.golden["rows"]
+        self.kept = keeper(*known, serve.keep, columns, example) if serve.keep else None
 
     def about(self) -> dict[str, Any]:
         """What a caller must know."""
@@ -142,10 +148,10 @@ class Answerer:
                         replies[place] = _failed(error)
         return [replies[place] for place in range(len(asked))]
 
-    def keep(self) -> None:
-        """Write what was kept, from time to time."""
+    def keep(self, *, now: bool = False) -> None:
+        """Write what was kept, from time to time, or now."""
         if self.kept:
-            self.kept.write()
+            self.kept.write(now=now)
 
     def _groups(self, questions: dict[int, Question]) -> Iterator[dict[int, Question]]:
         """Questions with at most `self.most` rows in all: a small file may hold a large image."""
