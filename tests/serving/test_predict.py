@@ -21,6 +21,7 @@ import pytest
 from contracts.samples import SAMPLES, prepared
 from numpy_champion import NumpyChampion, predict
 from pyarrow import csv as arrow
+from pyarrow import parquet as pq
 from ruamel.yaml import YAML
 from yard import until
 
@@ -238,6 +239,18 @@ def test_cells_that_a_spreadsheet_would_run_are_texts(here):
     assert re.search(r'^2,"\'=1\+1","patient 0",0\.\d+,0\.\d+$', lines, re.MULTILINE)  # numbers are no texts
     predict("in.csv", "out.parquet", "note")
     assert pd.read_parquet("out.parquet")["note"].tolist() == evil + plain  # which no spreadsheet opens
+
+
+@pytest.mark.parametrize(
+    "of", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())], ids=str
+)
+def test_texts_of_parquet_are_safe_whatever_their_type(here, of):
+    plain = pa.table(table(3))
+    pq.write_table(plain.append_column("note", pa.array(["=1+1", "-2.5", "@SUM(A1)"]).cast(of)), "in.parquet")
+    predict("in.parquet", "out.csv", "note")
+    assert pd.read_csv("out.csv", dtype=str)["note"].tolist() == ["'=1+1", "-2.5", "'@SUM(A1)"]
+    predict("in.parquet", "out.parquet", "note")
+    assert pq.read_table("out.parquet")["note"].to_pylist() == ["=1+1", "-2.5", "@SUM(A1)"]
 
 
 def test_a_series_is_answered_where_a_window_ends_whatever_the_parts(here, monkeypatch):
@@ -484,6 +497,11 @@ REFUSED = {
         lambda path: table().rename(columns={"id": "p_no"}).to_csv(path, index=False),
         ["in.csv", "out.csv", "p_no"],
         "in.csv: column `p_no` cannot be kept: one of the answers is called so",
+    ),
+    "bytes in a CSV": (
+        lambda path: table().assign(id=[b"=1+1"] * 100).to_parquet(path),
+        ["in.csv", "out.csv", "id"],
+        r"in.csv: column `id`: binary has no place in a CSV \(write .parquet\)",
     ),
     "a list in a CSV": (
         lambda path: table().assign(id=[[1, 2]] * 100).to_parquet(path),

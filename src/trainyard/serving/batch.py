@@ -263,28 +263,37 @@ def _put(work: Path, output: Path) -> int:
 
 
 def _refuse_shapes(schema: "pa.Schema", path: Path) -> None:
-    """Raises BadInput for a column that has no place in a CSV."""
-    from pyarrow import ArrowException, csv
+    """Raises BadInput for a column that has no place in a CSV: bytes too, in which no formula would be seen."""
+    import pyarrow as pa
+    from pyarrow import csv, types
 
-    for field in schema:
+    binary = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    for name, field in zip(schema.names, _safe(schema.empty_table()).schema, strict=True):
         try:
-            csv.CSVWriter(io.BytesIO(), schema.empty_table().select([field.name]).schema).close()
-        except ArrowException:
-            raise BadInput(
-                f"{path}: column `{field.name}`: {field.type} has no place in a CSV (write {PARQUET})"
-            ) from None
+            if any(of(field.type) for of in binary):
+                raise pa.ArrowTypeError
+            csv.CSVWriter(io.BytesIO(), pa.schema([field])).close()
+        except pa.ArrowException:
+            raise BadInput(f"{path}: column `{name}`: {field.type} has no place in a CSV (write {PARQUET})") from None
 
 
 def _safe(table: "pa.Table") -> "pa.Table":
-    """Texts that a spreadsheet would run with an apostrophe before them, but for numbers."""
+    """Texts that a spreadsheet would run with an apostrophe before them, but for numbers; of whatever type they are."""
     import pyarrow as pa
     from pyarrow import compute
 
+    def plain(column: Any) -> Any:
+        values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        text = any(of(values.type) for of in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+        return values.cast(pa.string()) if text else column
+
     def safe(texts: Any) -> Any:
+        if not pa.types.is_string(texts.type):
+            return texts
         runs = compute.and_not(
             compute.match_substring_regex(texts, FORMULA), compute.match_substring_regex(texts, NUMBER)
         )
         return compute.if_else(runs, compute.binary_join_element_wise("'", texts, ""), texts)
 
-    columns = [safe(column) if pa.types.is_string(column.type) else column for column in table.columns]
+    columns = [safe(plain(column)) for column in table.columns]
     return pa.table(columns, names=safe(pa.array(table.column_names)).to_pylist())
