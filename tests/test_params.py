@@ -468,6 +468,12 @@ def test_defaults_are_what_a_short_file_means(here):
     assert found.model("m").optimizer.learning_rate == 0.001
 
 
+def test_columns_of_any_name_are_told(here):
+    for names in (["a__b", "_x"], ["_", ""]):
+        assert params.nearest("other", names) == f"valid: {', '.join(sorted(names))}"
+    assert params.nearest("ab", ["a__b", "other"]) == "did you mean `a__b`?"
+
+
 @pytest.mark.parametrize(
     ("ask", "told"),
     [

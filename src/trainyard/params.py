@@ -30,7 +30,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 def nearest(name: object, names: Iterable[str]) -> str:
     """The end of a refusal: the nearest valid name, or all of them."""
     names, given = sorted(names), str(name).lower()
-    close = [known for known in names if given in (known.lower(), "".join(word[0] for word in known.split("_")))]
+    close = [known for known in names if given in (known.lower(), "".join(word[:1] for word in known.split("_")))]
     close = close or get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(names)}"
 
