@@ -11,7 +11,8 @@ import pytest
 from numpy_champion import NumpyChampion
 
 from trainyard.params import Serve, Speech
-from trainyard.serving.worker import ANSWERS, Answerer, Asked
+from trainyard.quality.objectives import OBJECTIVES
+from trainyard.serving.worker import ANSWERS, EXPLANATION, Answerer, Asked
 from trainyard.tracking import Pinned
 
 PINNED = Pinned("m", "1", "c", "0" * 64, Path())
@@ -80,3 +81,46 @@ def test_rows_of_a_table_are_few_bytes_and_go_together(answerer):
     one = answerer()
     assert [reply.status for reply in one.answer([asked(*[ROW] * 1000)] * 3)] == [200] * 3
     assert one.champion.rows == [3000]
+
+
+# === Explanations ===
+
+
+class Extreme(Quiet):
+    """Answers with numbers near the ends of float32."""
+
+    def __init__(self, answers, within):
+        super().__init__()
+        self.objective, self.given = OBJECTIVES["regression"], iter(answers)
+        self.about = {**self.about, "classes": []}
+        self.golden = {**self.golden, "within": within}
+
+    def answers(self, values):
+        return np.array([[next(self.given)]], np.float32)
+
+
+BIG = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    ("answers", "within", "status"),
+    [
+        ([BIG, -BIG, 0, 0], {}, 200),  # their difference is no float32
+        ([0, np.inf, 0, 0], {}, 422),  # not finite without a part
+        ([0.99 * BIG] * 4, {"answer": 0.1 * BIG}, 422),  # an end of the interval is not
+    ],
+)
+def test_an_explanation_is_one_or_is_refused(answerer, answers, within, status):
+    one = answerer(answers, within, champion=Extreme)
+    (found,) = one.answer([asked(ROW, what=EXPLANATION)])
+    assert found.status == status, found.body
+    if status == 200:
+        assert max(part["effect"] for part in told(found)["parts"]) == pytest.approx(2 * BIG)
+    else:
+        assert told(found)["error"] == "no finite answer to it"
+
+
+def test_an_interval_without_an_end_is_no_answer(answerer):
+    one = answerer([0.99 * BIG] * 2, {"answer": 0.1 * BIG}, champion=Extreme)
+    (found,) = one.answer([asked(ROW)])
+    assert (found.status, told(found)["error"]) == (422, "no finite answer to it")

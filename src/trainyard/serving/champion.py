@@ -80,13 +80,14 @@ class Champion:
         return saved.answers(self.model, self.about, values, self._predict)
 
     def named(self, answer: Array, names: pd.Index) -> pd.DataFrame:
-        """Answers by name; raises BadInput for one that is not finite."""
-        if answer.dtype.kind == "f" and not np.isfinite(answer).all():
-            row = names[int(np.argmin(np.isfinite(answer).all(axis=1)))]
-            raise BadInput(f"row {row}: the model has no finite answer to it (is a value far out of range?)")
+        """Answers by name; raises BadInput for one that is not finite, or has no finite interval."""
         found = pd.DataFrame(named_answers(self.objective, self.about["classes"], answer), index=names)
         for name, width in self.golden["within"].items():
             found[f"{name}_low"], found[f"{name}_high"] = found[name] - width, found[name] + width
+        finite = np.isfinite(found.select_dtypes("number").to_numpy()).all(axis=1)
+        if not finite.all():
+            row = names[int(np.argmin(finite))]
+            raise BadInput(f"row {row}: the model has no finite answer to it (is a value far out of range?)")
         return found
 
     def without_parts(self, row: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -6,12 +6,13 @@ in base64. By multipart come files: images or recordings, a row each, or one CSV
 """
 
 import json
+import logging
 import math
 import re
 import tempfile
 from base64 import b64decode
 from binascii import Error as NoBase64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +32,23 @@ FILES: dict[type[Dataset], tuple[str, str]] = {
 """Kinds of which a row is a file: its column, and what the file may be."""
 LONGEST = 100_000
 """Characters of a text, or of the name of a category."""
+FIXED = re.compile(
+    r"is no number|is too large for float32|has digits that no number keeps|none of its values"
+    r"|no column|occurs twice|has no name|has a header but no rows|no rows to answer|begins with an empty line|is empty"
+    r"|not UTF-8 at byte \d+|holds a NUL byte|is a spreadsheet|packed by gzip|a Parquet file|a line of [\d,]+ bytes"
+    r"|\d+ cells \(expected \d+|unexpected end of data|field larger than field limit|expected after"
+    r"|is no time \(expected ISO 8601|is not later than the row before|unlike the rows before"
+    r"|is not on the grid of step|after the row before, elsewhere|makes [\d,]+ rows, of which \d+ are there|no row has"
+    r"|\d+ rows hold no whole window \(expected \d+ rows in a row without a missing value\)"
+    r"|more than [\d,]+ characters|half a surrogate pair|\(expected text\)|no finite answer to it"
+    r"|no readable PNG or JPEG|broken image|\d+x\d+ pixels \(at most \d+ in all\)|\d+x\d+"
+    r"|[\d,]+ bytes \(at most [\d,]+\)"
+    r"|no readable WAV, FLAC or OGG|\(expected WAV, FLAC or OGG\)|cut short|broken recording|holds no sound"
+    r"|\d+ channels \(at most \d+\)|\d+ samples a second \((at most|expected) \d+|\d+ s \(at most [\d.]+"
+)
+"""What refusals of `kinds` say in words of their own: all else in them may be what was asked."""
+
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns in words of what it reads
 
 
 class Refused(Exception):
@@ -92,6 +110,22 @@ class Reader:
             return {spec.time: "time", **dict.fromkeys(self.facts["columns"], "number")}
         return {FILES[type(spec)][0]: "file"}
 
+    def refusal(self, error: BadInput) -> Refused:
+        """What `kinds` refuse, in words of `FIXED` alone, with a column of the model and the row, from 0 on."""
+        told = str(error).splitlines()[0]
+        found, column = FIXED.search(told), re.search(r"column `([^`]*)`", told)
+        fixed = found[0] if found else "is not as the model's data"
+        line, row = re.search(r"rows\.csv:(\d+)", told), re.match(r"rows?[: ](\d+)", told)
+        at = int(row[1]) if row else None
+        if line:  # of a file, counted from 1 on, the header too
+            at = int(line[1]) - (1 if getattr(self.spec, "names", None) else 2)
+        return Refused(
+            422,
+            fixed + ")" * (fixed.count("(") - fixed.count(")")),
+            column[1] if column and column[1] in self.columns() else None,
+            at if at is None or at >= 0 else None,
+        )
+
     def _of_json(self, body: bytes) -> Question:
         asked = parse(body)
         if not isinstance(asked, dict):
@@ -134,8 +168,7 @@ class Reader:
                 names, quoting = getattr(spec, "names", None), getattr(spec, "quoting", True)
                 table = delimited.read(path, spec.delimiter, names, columns=self.columns(), quoting=quoting)  # type: ignore[attr-defined]  # of kinds that are a CSV file
             except BadInput as error:
-                header = files[0].partition(b"\n")[0].decode(errors="replace")
-                raise refusal(error, re.split(r"[^\w -]", header)) from None
+                raise self.refusal(error) from None
         if len(table) > self.most:
             raise Refused(413, f"{len(table)} rows (at most {self.most})", "file")
         table = table[[*self.columns(), *(name for name in getattr(spec, "where", ()) if name in table)]]
@@ -156,22 +189,6 @@ def parse(body: bytes) -> Any:
         raise Refused(400, "no JSON that is read: too deep") from None
     except ValueError:  # Python's own limit of digits
         raise Refused(400, "a number with too many digits") from None
-
-
-def refusal(error: BadInput, cells: Iterable[Any]) -> Refused:
-    """What `decode` refuses, without what it quotes of the rows, of which `cells` are the texts."""
-    told = str(error).splitlines()[0]
-    row = re.search(r"\brows?(?:\.csv)?[: ](\d+)", told)
-    column = re.search(r"column `([^`]*)`", told)
-    told = re.sub(r"^\S*rows(\.csv)?:(\d+: )?|^row \d+: ", "", told)
-    told = re.sub(r"'[^']*'|\"[^\"]*\"", "it", told)
-    for cell in {cell for cell in cells if isinstance(cell, str) and len(cell) >= 4}:
-        told = told.replace(cell, "it")
-    told = told.strip()
-    at = int(row[1]) if row else None
-    if row and "rows.csv" in row[0]:
-        at = max(int(row[1]) - 2, 0)  # lines are counted from 1 on, and the first is the header
-    return Refused(422, told, column[1] if column else None, at)
 
 
 def _checked(row: Any, number: int, checks: list[tuple[str, Callable[[Any], Any]]], also: set[str]) -> dict[str, Any]:
@@ -260,6 +277,7 @@ def _files(body: bytes, content_type: str) -> list[bytes]:
     """The files of a form, whatever their fields are called; raises Refused."""
     from python_multipart import create_form_parser
     from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartState
 
     found: list[bytes] = []
 
@@ -274,6 +292,8 @@ def _files(body: bytes, content_type: str) -> list[bytes]:
         parser.finalize()
     except (FormParserError, ValueError, UnicodeDecodeError):
         raise Refused(400, "no form that can be read (its boundary, or a part without a name?)") from None
+    if parser.parser.state != MultipartState.END:  # type: ignore[union-attr]  # of a form it is one of these
+        raise Refused(400, "the form was cut short")
     if not found:
         raise Refused(422, "no file in the form", "file")
     return found

@@ -25,7 +25,7 @@ from trainyard.params import Series, Serve
 from trainyard.quality import metrics
 from trainyard.serving.champion import Champion
 from trainyard.serving.kept import keeper
-from trainyard.serving.question import Question, Reader, Refused, refusal
+from trainyard.serving.question import Question, Reader, Refused
 from trainyard.serving.rows import at_once
 from trainyard.tracking import Pinned
 from trainyard.training import device
@@ -131,10 +131,8 @@ class Answerer:
                     replies[place] = self._alone(question)
                 else:
                     together[place] = question
-            except Refused as refused:
-                replies[place] = _refused(refused)
             except Exception as error:  # noqa: BLE001  # one that nobody foresaw costs its own answer alone
-                replies[place] = _failed(error)
+                replies[place] = self._refused(error)
         for group in self._groups(together):
             try:
                 replies |= self._jointly(group)
@@ -142,10 +140,8 @@ class Answerer:
                 for place, question in group.items():
                     try:
                         replies[place] = self._alone(question)
-                    except Refused as refused:
-                        replies[place] = _refused(refused)
                     except Exception as error:  # noqa: BLE001  # as above
-                        replies[place] = _failed(error)
+                        replies[place] = self._refused(error)
         return [replies[place] for place in range(len(asked))]
 
     def keep(self, *, now: bool = False) -> None:
@@ -178,27 +174,19 @@ class Answerer:
         return replies
 
     def _alone(self, question: Question) -> Reply:
-        found = self._asked(self.reader.table(question.rows) if question.table is None else question.table)
+        found = self.champion.ask(self.reader.table(question.rows) if question.table is None else question.table)
         told = list(_rows(found, named=self.champion.about["kind"] == "series"))
         if self.kept:
             rows: list[Any] = question.rows if question.table is None else question.table.to_dict("records")
             self.kept.take(rows)
         return self._reply({"answers": told}, len(question))
 
-    def _asked(self, table: pd.DataFrame) -> pd.DataFrame:
-        try:
-            return self.champion.ask(table)
-        except BadInput as error:
-            cells = table.select_dtypes(exclude="number").to_numpy().ravel()
-            raise refusal(error, cells) from None
-
     def _explained(self, question: Question) -> Reply:
         """The answer to one row, or to the last window, and what it would be without each part of it."""
         table = self.reader.table(question.rows) if question.table is None else question.table
         if len(question) != 1 and self.champion.about["kind"] != "series":
             raise Refused(422, f"{len(question)} rows (one answer is explained at a time)", "rows")
-        found = self._asked(table)
-        whole = found.iloc[-1:]
+        whole = self.champion.ask(table).iloc[-1:]
         parts: list[dict[str, Any]] = [
             {"part": part, "answer": next(_rows(without, named=False)), "effect": self._effect(whole, without)}
             for part, without in self.champion.without_parts(table)
@@ -214,9 +202,22 @@ class Answerer:
             return float(metrics.character_errors(first["answer"], second["answer"]))
         if self.champion.objective.classifies:
             likeliest = str(first.astype(float).idxmax())
-            return _short(first[likeliest] - second[likeliest])
+            return _short(float(first[likeliest]) - float(second[likeliest]))
         numbers = [name for name in map(str, whole) if not name.endswith(("_low", "_high"))]
-        return _short(np.mean(first[numbers] - second[numbers]))
+        return _short(np.mean(first[numbers].astype(np.float64) - second[numbers].astype(np.float64)))
+
+    def _refused(self, error: Exception) -> Reply:
+        """What is told of a refusal. Where anything else failed the log tells, not what: that may be what was asked."""
+        if isinstance(error, BadInput):
+            error = self.reader.refusal(error)
+        if not isinstance(error, Refused):
+            place = error.__traceback__
+            while place and place.tb_next:
+                place = place.tb_next
+            where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
+            log.error("a question failed: %s at %s", type(error).__name__, where)
+            error = Refused(500, "the server failed; its log says where")
+        return Reply(error.status, 0, json.dumps(error.told).encode())
 
     def _reply(self, told: dict[str, Any], rows: int) -> Reply:
         pinned = self.champion.pinned
@@ -234,20 +235,6 @@ def _rows(found: pd.DataFrame, *, named: bool) -> Iterator[dict[str, Any]]:
 
 def _short(value: Any) -> Any:
     return value if isinstance(value, str) else float(f"{value:.9g}")
-
-
-def _refused(refused: Refused) -> Reply:
-    return Reply(refused.status, 0, json.dumps(refused.told).encode())
-
-
-def _failed(error: Exception) -> Reply:
-    """Where it failed is told to the log, and not what it says: that may be what was asked."""
-    place = error.__traceback__
-    while place and place.tb_next:
-        place = place.tb_next
-    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
-    log.error("a question failed: %s at %s", type(error).__name__, where)
-    return _refused(Refused(500, "the server failed; its log says where"))
 
 
 def _send(stream: BufferedRWPair, *frames: bytes) -> None:
