@@ -116,10 +116,14 @@ def test_each_column_of_a_table_has_the_values_of_other_rows(tmp_path):
 
 def test_of_many_columns_neighbours_are_masked_together(tmp_path, monkeypatch):
     monkeypatch.setattr("trainyard.kinds.tables.MOST_PARTS", 2)
-    assert [part.part for part in masked(sample(tmp_path / "data", "tables", "binary"))] == [
-        "size ... weight",
-        "colour",
-    ]
+    data = sample(tmp_path / "data", "tables", "binary")
+    assert [part.part for part in masked(data)] == ["size ... weight", "colour"]
+    one = {name: np.asarray(values[:1]) for name, values in data.test.raw.items()}
+    without = dict(kinds.of(data.spec).without(data.spec, data.facts, one))
+    assert list(without) == ["size ... weight", "colour"]
+    both = without["size ... weight"]
+    assert np.isnan([both["column size"][0, 0], both["column weight"][0, 0]]).all()
+    assert both["column colour"] == one["column colour"]
 
 
 @pytest.mark.parametrize(("shape", "count"), [((32, 32), 16), ((10, 7), 16), ((3, 2), 6)])

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_PARTS = 64
-"""How many columns are masked one by one."""
+"""How many columns are masked, or left out, one by one."""
 
 
 def manifest(spec: Tables) -> pd.DataFrame:
@@ -235,17 +235,19 @@ def masked(spec: Tables, facts: Mapping[str, Any], train: Examples, test: Exampl
     places = few(test, seed)
     raw = {name: values[places] for name, values in test.raw.items()}
     others = np.random.default_rng(seed).permutation(len(places))
-    columns = [*facts["numeric"], *facts["categorical"]]
-    for together in np.array_split(columns, min(len(columns), MOST_PARTS)):
-        name = together[0] if len(together) == 1 else f"{together[0]} ... {together[-1]}"
+    for name, together in _parts(facts):
         yield Masked(name, places, {**raw, **{_input(column): raw[_input(column)][others] for column in together}})
 
 
 def without(spec: Tables, facts: Mapping[str, Any], raw: Mapping[str, Array]) -> Iterator[tuple[str, dict[str, Array]]]:
-    """One example as if a column were not known: a number then is the mean of the training rows."""
-    for column in (*facts["numeric"], *facts["categorical"]):
-        unknown: Any = np.float32(np.nan) if column in facts["numeric"] else ""
-        yield column, {**raw, _input(column): np.full_like(raw[_input(column)], unknown)}
+    """One example as if a column were not known, of many columns neighbours together: a number then is the mean."""
+    numeric = set(facts["numeric"])
+    for name, together in _parts(facts):
+        lacking = dict(raw)
+        for column in together:
+            unknown: Any = np.float32(np.nan) if column in numeric else ""
+            lacking[_input(column)] = np.full_like(raw[_input(column)], unknown)
+        yield name, lacking
 
 
 def importances(spec: Tables, test: Examples, answer: Array, parts: Sequence[Part], table: pd.DataFrame) -> "Figure":
@@ -271,6 +273,14 @@ def measures(spec: Tables, facts: Mapping[str, Any], train: pd.DataFrame, manife
     missing = {f"{column} missing": manifest[column].isna().astype(float) for column in columns}
     known = [spec.target] if spec.target in manifest else []
     return {**{column: manifest[column] for column in columns + known}, **missing}
+
+
+def _parts(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Columns one by one or, where there are more than `MOST_PARTS`, with their neighbours; each part by name."""
+    columns = [*facts["numeric"], *facts["categorical"]]
+    for part in np.array_split(np.arange(len(columns)), min(len(columns), MOST_PARTS)):
+        together = [columns[place] for place in part]
+        yield together[0] if len(together) == 1 else f"{together[0]} ... {together[-1]}", together
 
 
 def _typed(spec: Tables, cells: pd.DataFrame) -> pd.DataFrame:
