@@ -38,7 +38,7 @@ def at_work(version="1", champion=NumpyChampion):
     """Within, `predict` asks it."""
     with (
         mock.patch.object(batch, "Champion", champion),
-        mock.patch.object(batch, "_pinned", lambda asked, place: Pinned(asked, version, "c", version * 64, place)),
+        mock.patch.object(batch, "_pinned", lambda asked, place: Pinned(asked, version, "c", version * 64, "t", place)),
         mock.patch.object(batch, "device", SimpleNamespace(start=lambda *_: None)),
     ):
         yield

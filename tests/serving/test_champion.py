@@ -1,5 +1,7 @@
 """A pinned champion answers as `evaluate` did, however many rows are asked at once, or is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from served import SETS
 from trainyard import files, tracking
 from trainyard.errors import BadInput
 from trainyard.serving.champion import Champion
+from trainyard.tracking import pyfunc
 
 NUMBERS = [name for name in SETS if name != "speech"]
 
@@ -109,18 +112,30 @@ def test_a_file_that_changed_since_it_was_pinned_is_refused(pinned):
         Champion(pinned)
 
 
+@pytest.mark.parametrize("name", ["model.json", "golden.json"])
+def test_what_is_told_of_a_model_is_as_it_was_pinned(pinned, name):
+    told = files.read_json(pinned.folder / name)
+    files.write_json(pinned.folder / name, {**told, "more": 1})
+    with pytest.raises(BadInput, match=r"tables: version 1: model\.json or golden\.json is not as it was pinned"):
+        Champion(pinned)
+
+
+def with_golden(pinned, golden):
+    """As if it had been registered with it."""
+    files.write_json(pinned.folder / "golden.json", golden)
+    return replace(pinned, told=pyfunc.told(pinned.folder))
+
+
 def test_a_champion_that_answers_its_example_otherwise_is_refused(pinned):
     golden = files.read_json(pinned.folder / "golden.json")
     golden["answers"][0]["p_0"] += 0.001
-    files.write_json(pinned.folder / "golden.json", golden)
     with pytest.raises(BadInput, match="tables: version 1 does not answer its example as it did"):
-        Champion(pinned).prove()
+        Champion(with_golden(pinned, golden)).prove()
 
 
 def test_a_version_of_which_no_answers_are_known_is_held_against_itself(pinned):
     golden = files.read_json(pinned.folder / "golden.json")
-    files.write_json(pinned.folder / "golden.json", {**golden, "answers": []})
-    asked = Champion(pinned)
+    asked = Champion(with_golden(pinned, {**golden, "answers": []}))
     asked.prove()
     asked._compiled = lambda values: np.zeros((len(next(iter(values.values()))), 1), np.float32)
     with pytest.raises(BadInput, match="does not answer its example"):

@@ -33,7 +33,7 @@ class Slow:
 
 
 def desk(worker, **knobs):
-    return Desk(worker, Pinned("m", "1", "c", "0" * 64, None), Serve(**knobs))
+    return Desk(worker, Pinned("m", "1", "c", "0" * 64, "t", None), Serve(**knobs))
 
 
 async def asks(one, client="a"):

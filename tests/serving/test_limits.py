@@ -11,7 +11,7 @@ import pytest
 from served import Served, crown, train
 
 from trainyard import cli, tracking
-from trainyard.tracking import raw
+from trainyard.tracking import pyfunc, raw
 
 pytestmark = pytest.mark.slow
 
@@ -239,7 +239,8 @@ def test_a_new_champion_that_does_not_prove_itself_takes_nobodys_place(registry,
         folder = artifacts.download_artifacts("models:/text/1", dst_path=str(planted))
         golden = planted / "artifacts" / "golden.json"
         golden.write_text(golden.read_text().replace("0.", "0.9", 1))
-        version = client.create_model_version("text", folder, tags=source.tags)
+        tags = {**source.tags, "trainyard.told": pyfunc.told(golden.parent)}
+        version = client.create_model_version("text", folder, tags=tags)
         client.set_registered_model_alias("text", "champion", version.version)
     try:
         os.kill(running.process.pid, signal.SIGHUP)
@@ -307,6 +308,17 @@ def test_a_version_whose_file_is_another_is_refused(planted, inside, capsys):
     write_params(inside)
     assert cli.main(["serve", asked, "--port", "0"]) == 2
     assert "its file is not the one that was registered (SHA-256" in capsys.readouterr().err
+
+
+@pytest.mark.bad_input(number=83, what="served: a version of which something else is told", then="exit 2")
+@pytest.mark.parametrize("name", ["model.json", "golden.json"])
+def test_a_version_of_which_something_else_is_told_is_refused(planted, inside, capsys, name):
+    folder, asked = planted
+    with (folder / "artifacts" / name).open("a") as file:
+        file.write("\n")
+    write_params(inside)
+    assert cli.main(["serve", asked, "--port", "0"]) == 2
+    assert "its model.json or golden.json is not the one that was registered" in capsys.readouterr().err
 
 
 @pytest.mark.bad_input(number=83, what="served: a version that another program registered", then="exit 2")

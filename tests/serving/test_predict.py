@@ -33,7 +33,7 @@ from trainyard.params import Series, Text
 from trainyard.serving import batch, rows
 from trainyard.stages.evaluate import evaluate
 from trainyard.stages.register import register
-from trainyard.tracking import Pinned
+from trainyard.tracking import Pinned, pyfunc
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
@@ -118,7 +118,7 @@ def of_project(project, monkeypatch, tmp_path):
         write_json(place / "golden.json", {"rows": [], "answers": {}, "within": within})
         for file in ("model.keras", "model.json"):
             shutil.copy(Path("models", name, file), place / file)
-        return Pinned(name, "1", "c", sha256(place / "model.keras"), place)
+        return Pinned(name, "1", "c", sha256(place / "model.keras"), pyfunc.told(place), place)
 
     monkeypatch.setattr(batch, "_pinned", pinned)
     return lambda kind, path, output: batch.predict(kind, Path(path), tmp_path / output, params.load())

@@ -15,7 +15,7 @@ from trainyard.quality.objectives import OBJECTIVES
 from trainyard.serving.worker import ANSWERS, EXPLANATION, Answerer, Asked
 from trainyard.tracking import Pinned
 
-PINNED = Pinned("m", "1", "c", "0" * 64, Path())
+PINNED = Pinned("m", "1", "c", "0" * 64, "t", Path())
 ROW = {"a": 0.5, "b": -1.0, "c": "x"}
 
 

@@ -35,12 +35,13 @@ class Champion:
     """A pinned version: `ask` it rows as a user has them. One process asks it, from one thread at a time."""
 
     def __init__(self, pinned: Pinned) -> None:
-        """Load the model; raises BadInput where its file is not the one that was pinned."""
+        """Load the model; raises BadInput where its files are not those that were pinned."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from trainyard.exporting.compiled import Compiled
         from trainyard.models import saved
 
         self.pinned = pinned
+        pinned.refuse_changed()
         self.about: dict[str, Any] = files.read_json(pinned.folder / "model.json")
         self.golden: dict[str, Any] = files.read_json(pinned.folder / "golden.json")
         self.spec = TypeAdapter(AnyDataset).validate_json(json.dumps(self.about["spec"]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from trainyard import files
 from trainyard.errors import BadInput
-from trainyard.tracking import promotion, raw, registry, store
+from trainyard.tracking import promotion, pyfunc, raw, registry, store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,15 +25,23 @@ class Pinned:
     """Hash of the models/MODEL that was registered."""
     sha256: str
     """Of model.keras."""
+    told: str
+    """Hash of what is told of it, model.json and golden.json."""
     folder: Path
     """With model.keras, model.json, and golden.json (`pyfunc.golden`)."""
+
+    def refuse_changed(self) -> None:
+        """Raises BadInput where model.json or golden.json is not as it was pinned; `saved.load` holds model.keras."""
+        if pyfunc.told(self.folder) != self.told:
+            raise BadInput(f"{self.model}: version {self.version}: model.json or golden.json is not as it was pinned")
 
 
 def pin(asked: str, place: Path, aliases: Sequence[str] = ("champion",)) -> Pinned:
     """Fetch the version that NAME@ALIAS, NAME/VERSION or NAME (by `aliases`) names to a folder below `place`.
 
     Raises BadInput where there is none, trainyard has not made it, its files are gone, or are not those that were
-    registered; EnvironmentFailed where MLflow does not answer.
+    registered (of versions of before there was a tag for them: model.keras is not); EnvironmentFailed where MLflow does
+    not answer.
     """
     with store.connected() as client, tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
         from mlflow import artifacts
@@ -65,4 +73,7 @@ def pin(asked: str, place: Path, aliases: Sequence[str] = ("champion",)) -> Pinn
             else:  # registered before there was one
                 rows = raw.as_json(cast("pd.DataFrame", Model.load(str(fetched)).load_input_example(str(fetched))))
                 files.write_json(draft / "golden.json", {"rows": rows, "answers": [], "within": {}})
-    return Pinned(mine.model, mine.version, mine.content, found, folder)
+            told = pyfunc.told(draft)
+            if told != version.tags.get("trainyard.told", told):
+                raise BadInput(f"{where}: its model.json or golden.json is not the one that was registered")
+    return Pinned(mine.model, mine.version, mine.content, found, told, folder)

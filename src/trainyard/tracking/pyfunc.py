@@ -92,6 +92,11 @@ def golden(data: Prepared, rows: pd.DataFrame, report: Path) -> dict[str, Any]:
     return found
 
 
+def told(folder: Path) -> str:
+    """Hash of what says how a model is asked and what it answers: model.json and golden.json."""
+    return files.digest([folder / "model.json", folder / "golden.json"], folder)
+
+
 def answers(folder: Path, data: Prepared) -> Array:
     """What the model in `folder` answers to the test rows of `data`, which it reads in its own way.
 

@@ -261,11 +261,13 @@ def _register(
     """A new version: it is there with its tags, or not at all."""
     from mlflow.exceptions import MlflowException
 
-    name, source = about["model"], f"models:/{_logged(client, run, content, about, data)}"
+    name, logged = about["model"], _logged(client, run, content, about, data)
+    source = f"models:/{logged}"
     tags = {
         **more,
         "trainyard.content": content,
         "trainyard.sha256": about["sha256"],
+        "trainyard.told": client.get_logged_model(logged).tags.get("trainyard.told"),
         "trainyard.run": run.info.run_name,
         "trainyard.dvc_experiment": run.data.tags.get("DVC_EXP_NAME"),
         "trainyard.git_commit": run.data.tags.get("mlflow.source.git.commit"),
@@ -280,7 +282,7 @@ def _register(
                 raise
     known = {key: value for key, value in tags.items() if value}
     with store.once():
-        return client.create_model_version(name, source, run.info.run_id, known, model_id=source.rpartition("/")[2])
+        return client.create_model_version(name, source, run.info.run_id, known, model_id=logged)
 
 
 def _made_again(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str, str]) -> None:
@@ -304,7 +306,9 @@ def _logged(client: "MlflowClient", run: "Run", content: str, about: Mapping[str
     with store.once():
         model = client.create_logged_model(experiment, about["model"], run_id, {"trainyard.content": content})
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
-        client.log_model_artifacts(model.model_id, str(pyfunc.save(Path(scratch), model.model_id, run_id, about, data)))
+        saved = pyfunc.save(Path(scratch), model.model_id, run_id, about, data)
+        client.log_model_artifacts(model.model_id, str(saved))
+        client.set_logged_model_tags(model.model_id, {"trainyard.told": pyfunc.told(saved / "artifacts")})
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
