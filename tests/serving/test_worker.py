@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from numpy_champion import NumpyChampion
 
-from trainyard.params import Serve, Speech
+from trainyard.params import Series, Serve, Speech
 from trainyard.quality.objectives import OBJECTIVES
 from trainyard.serving.worker import ANSWERS, EXPLANATION, Answerer, Asked
 from trainyard.tracking import Pinned
@@ -75,6 +75,13 @@ def test_files_are_counted_by_what_they_are_decoded_to(answerer):
     replies = one.answer([asked(clip)] * 40 + [asked(*[clip] * 17)])
     assert [reply.status for reply in replies] == [200] * 41
     assert one.champion.rows == [17, 17, 6, 17]
+
+
+def test_windows_of_a_series_are_counted_not_its_rows(answerer):
+    spec = Series(kind="series", path="x", time="day", target="level", window=4000, horizon=1)
+    one = answerer(spec, {"columns": ["level"] * 100}, rows=10_000)
+    assert one.most == 20  # of 1.6 MB each
+    assert one.reader.most == 4019
 
 
 def test_rows_of_a_table_are_few_bytes_and_go_together(answerer):

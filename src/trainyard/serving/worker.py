@@ -25,7 +25,7 @@ from trainyard.params import Series, Serve
 from trainyard.quality import metrics
 from trainyard.serving.champion import Champion
 from trainyard.serving.kept import keeper
-from trainyard.serving.question import Question, Reader, Refused
+from trainyard.serving.question import FILES, Question, Reader, Refused
 from trainyard.serving.rows import at_once
 from trainyard.tracking import Pinned
 from trainyard.training import device
@@ -88,8 +88,12 @@ class Answerer:
         champion.prove()
         champion.warm()
         self.champion = champion
-        self.most = at_once(champion.spec, champion.facts)
-        self.reader = Reader(champion.spec, champion.facts, min(serve.rows, self.most))
+        self.most = most = at_once(champion.spec, champion.facts)
+        if isinstance(champion.spec, Series):
+            most += champion.spec.window - 1  # so many windows
+        elif type(champion.spec) not in FILES:
+            most = serve.rows  # what is decoded is no larger than what came
+        self.reader = Reader(champion.spec, champion.facts, min(serve.rows, most))
         known = champion.pinned.model, champion.spec, champion.facts
         columns, example = [*self.reader.columns()], champion.golden["rows"]
         self.kept = keeper(*known, serve.keep, columns, example) if serve.keep else None
