@@ -991,11 +991,11 @@ class Serve(Spec):
     hosts: list[str] = []
     """Names by which the server is called, beside its address and `localhost`; requests for others are refused."""
     rows: Count = 1000
-    """Most rows of a request."""
+    """Most rows or files of a request; of large files fewer, as many as are 32 MB of what the model takes."""
     megabytes: Positive | None = None
     """Largest body of a request; by default 10 of images and recordings, 1 of other kinds."""
     waiting: Count = 32
-    """Requests to a model that wait or are answered at a time; more are sent away, with a word when to come again."""
+    """Requests to a model that come, wait or are answered at a time, of one address little more than half of them."""
     seconds: Positive = 10.0
     """Time for an answer; a process that takes longer is ended, and another takes its place."""
     keep: Keep | None = None
