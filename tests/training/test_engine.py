@@ -96,7 +96,7 @@ folder, told = Path(sys.argv[1]), []
 begin = (folder / "core.npz").read_bytes()
 def learnt():
     (folder / "core.npz").write_bytes(begin)
-    engine._learn(folder, lambda **what: told.append(what))
+    engine._learn_by_jax(folder, lambda **what: told.append(what))
     return told[-1]["history"], [*np.load(folder / "core.npz").values()]
 history, weights = learnt()
 jax.default_backend, scan.TOGETHER = lambda: "gpu", 2
@@ -117,7 +117,8 @@ def test_many_steps_in_a_call_of_jax_are_its_single_steps(tmp_path, monkeypatch,
     knobs = {"dropout": 0.3, "plateau": Plateau(patience=1)}
     data, spec, (training, validation), core = started(tmp_path, "mlp", kind, OBJECTIVES[kind], **knobs)
     assert len(training[1]) % spec.batch_size, "the last batch is a smaller one"
-    monkeypatch.setattr(engine, "_taught", lambda folder, *_: shutil.copytree(folder, tmp_path / "lesson"))
+    kept = lambda how, used, folder, on_epoch: shutil.copytree(folder, tmp_path / "lesson")  # noqa: E731
+    monkeypatch.setattr(engine, "_taught_by_jax", kept)
     engine.of(JAX)(core(), training, validation, spec, data, 7)
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     command = [sys.executable, "-c", SCANNED, str(tmp_path / "lesson")]
