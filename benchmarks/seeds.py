@@ -19,6 +19,7 @@ import numpy as np
 from scipy import stats
 
 from trainyard import files, kinds, params
+from trainyard.kinds import Prepared
 from trainyard.params import Backbone, Params
 from trainyard.training import device
 
@@ -54,28 +55,14 @@ def main() -> None:
 def once(name: str, shipped: Params, seed: int) -> dict:
     """One training with its own split; the per-example scores of model and baselines on the test rows."""
     spec = shipped.model(name)
-    device.start(shipped.training, seed)
-    from trainyard.models import pretrained, saved
-    from trainyard.training import finetune, fit, package
-
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        dataset = shipped.dataset(spec.dataset)
-        kind = kinds.of(dataset)
-        manifest = kind.manifest(dataset)
-        with files.replacing_folder(folder / spec.dataset) as build:
-            kinds.write_prepared(dataset, manifest, kind.split(dataset, manifest, seed), build)
-        data = kinds.open_prepared(spec.dataset, dataset, folder)
-        if name in shipped.finetune:
-            backbone = folder / "backbone"
-            backbone.mkdir()
-            network, source = pretrained_network(spec.backbone)
-            pretrained.save(network, source, spec.backbone, backbone)
-            model, _ = finetune.train(spec, data, seed, backbone)
-        else:
-            model, _ = fit.train(spec, data, seed)
+        data = prepared(spec.dataset, shipped, seed, Path(scratch))
+        model, _ = trained(name, shipped, data, seed, Path(scratch) / "backbone")
+        from trainyard.models import saved
+        from trainyard.training import package
+
         answer = saved.answers(model, package.about(spec, data), data.test.raw)
-        naive, classical = kind.compared(dataset, data)
+        naive, classical = kinds.of(data.spec).compared(data.spec, data)
         score = data.objective.score
         metric = data.objective.main
         return {
@@ -87,6 +74,33 @@ def once(name: str, shipped: Params, seed: int) -> dict:
             "classical": score(data.test.target, classical.answer),
             "classical_name": classical.name,
         }
+
+
+def prepared(name: str, shipped: Params, seed: int, folder: Path) -> Prepared:
+    """A dataset as the seed splits it, below a folder."""
+    spec = shipped.dataset(name)
+    kind = kinds.of(spec)
+    manifest = kind.manifest(spec)
+    with files.replacing_folder(folder / name) as build:
+        kinds.write_prepared(spec, manifest, kind.split(spec, manifest, seed), build)
+    return kinds.open_prepared(name, spec, folder)
+
+
+def trained(name: str, shipped: Params, data: Prepared, seed: int, backbone: Path) -> tuple:
+    """A model as the line trains it, but for its temperature, and its history; its backbone is written to a folder."""
+    device.start(shipped.training, seed)
+    from trainyard.models import pretrained
+    from trainyard.training import finetune, fit
+
+    spec = shipped.model(name)
+    if name not in shipped.finetune:
+        return fit.train(spec, data, seed)
+    backbone.mkdir(exist_ok=True)
+    random = spec.backbone.weights == "none"  # those are the seed's
+    network, source = pretrained.resolve(spec.backbone) if random else pretrained_network(spec.backbone)
+    pretrained.save(network, source, spec.backbone, backbone)
+    device.start(shipped.training, seed)  # as finetune is a stage of its own
+    return finetune.train(spec, data, seed, backbone)
 
 
 @cache
