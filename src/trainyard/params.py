@@ -998,6 +998,8 @@ class Serve(Spec):
     """Requests to a model that come, wait or are answered at a time, of one address little more than half of them."""
     seconds: Positive = 10.0
     """Time for an answer; a process that takes longer is ended, and another takes its place."""
+    runtime: Literal["tensorflow", "onnx", "litert"] = "tensorflow"
+    """What computes answers; another than TensorFlow where it is faster at equal answers."""
     keep: Keep | None = None
     """Which requests are kept, for `trainyard drift`; by default none."""
 

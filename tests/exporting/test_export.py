@@ -57,7 +57,7 @@ def joined(data, family, **knobs):
 def compared(data, model, about, to, path):
     """How a file of the model lies beside it on the test split."""
     ours = saved.predict(model, data.test.raw)
-    file = exporting.written(to, model, about, data.train, 1, path)
+    file = exporting.written(to, model, about, path, data.train, 1)
     theirs = replace(file, inputs=json.loads(json.dumps(file.inputs))).outputs(data.test.raw)
     answers = exporting.read(about, ours), exporting.read(about, theirs)
     return parity.compare(data.objective, data.test.target, (ours, theirs), answers)
@@ -78,7 +78,7 @@ def test_a_file_answers_as_its_model(data, family, kind, objective, to, tmp_path
     assert found.apart < 0.5  # a file that always gives the mean has 1
     if kind == "images":
         (tmp_path / "floats").mkdir()
-        floats = exporting.written("litert", model, about, examples.train, 1, tmp_path / "floats").path
+        floats = exporting.written("litert", model, about, tmp_path / "floats").path
         saves = floats.stat().st_size - (tmp_path / floats.name).stat().st_size
         assert saves > 2 * model.count_params(), "half of what weights are in floats, at least"
 

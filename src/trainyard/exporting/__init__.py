@@ -72,8 +72,13 @@ def check(family: str, to: str) -> None:
     if why := CANNOT.get((family, to)):
         others = " or ".join(name for name in FORMATS if (family, name) not in CANNOT)
         raise BadInput(f"--to {to}: not of family {family}: {why} (take {others})")
+    need(to, "--to")
+
+
+def need(to: str, asked_by: str) -> None:
+    """Raises EnvironmentFailed where what writes and reads such files is missing."""
     if missing := [name for name in FORMATS[to].needs if find_spec(name) is None]:
-        raise EnvironmentFailed(f"--to {to}: {missing[0]} is not installed (pip install 'trainyard[export]')")
+        raise EnvironmentFailed(f"{asked_by} {to}: {missing[0]} is not installed (pip install 'trainyard[export]')")
 
 
 @dataclass(frozen=True)
@@ -123,29 +128,40 @@ class Exported:
 
 
 def written(
-    to: str, model: "keras.Model", about: Mapping[str, Any], train: "Examples", seed: int, folder: Path
+    to: str,
+    model: "keras.Model",
+    about: Mapping[str, Any],
+    folder: Path,
+    train: "Examples | None" = None,
+    seed: int = 0,
 ) -> Exported:
-    """The model as a file, which if it counts in int8 is calibrated on training examples that the seed draws.
+    """The model as a file, which if it counts in int8 is calibrated on examples of `train` that the seed draws.
 
     Raises BadInput for a model that the format cannot hold.
     """
     form = FORMATS[to]
     path = folder / form.file
-    places: list[int] = []
+    calibrated_on: list[str] = []
     try:
         graph = graphs.of(model, about)
         form.convert(graph, path)
-        if form.calibrated:
+        if form.calibrated and train:
             places = sorted(np.random.default_rng(seed).permutation(len(train))[:CALIBRATED])
             rows = ({name: values[place : place + 1] for name, values in train.raw.items()} for place in places)
             litert.quantize(graph, path, [graphs.fed(about, graph.inputs, row) for row in rows])
-        calibrated_on = [str(train.rows.index[place]) for place in places]
+            calibrated_on = [str(train.rows.index[place]) for place in places]
         return Exported(to, path, about, graph.inputs, calibrated_on, form.session(path))
     except (OSError, MemoryError, TrainyardError):
         raise
     except Exception as error:  # noqa: BLE001  # converters raise whatever they stumble over
         told = " ".join(str(error).split())[:300] or type(error).__name__
         raise BadInput(f"{about['model']}: {to} cannot hold it: {told}") from None
+
+
+def opened(to: str, folder: Path, about: Mapping[str, Any], inputs: Inputs) -> Exported:
+    """A file that was written to a folder before."""
+    path = folder / FORMATS[to].file
+    return Exported(to, path, about, inputs, [], FORMATS[to].session(path))
 
 
 def read(about: Mapping[str, Any], found: Array) -> Array:

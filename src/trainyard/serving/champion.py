@@ -20,15 +20,15 @@ from trainyard.errors import BadInput
 from trainyard.params import AnyDataset
 from trainyard.quality.evaluation import named_answers
 from trainyard.quality.objectives import OBJECTIVES
+from trainyard.serving import runtime
 from trainyard.serving.question import Reader
+from trainyard.serving.runtime import NEAR
 from trainyard.tracking import Pinned
 
 MOST_ROWS = 256
 """Rows that are answered together."""
 SOUND = 4096
 """Samples to which recordings are filled up at least; from there on by powers of two."""
-NEAR = 1e-5
-"""By which answers may differ from those that were recorded, of values up to 1; of greater ones this share of them."""
 
 
 class Champion:
@@ -49,6 +49,9 @@ class Champion:
         self.objective = OBJECTIVES[self.about["objective"]]
         self.model = saved.load(pinned.folder / "model.keras", pinned.sha256)
         self._compiled = Compiled(self.model)
+        self._ask: runtime.Ask = self._by_tensorflow
+        self.runtime = "TensorFlow"
+        """What computes the answers, and why."""
 
     @property
     def example(self) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class Champion:
         """Answers `[n, ...]` to raw values, as the objective has them."""
         from trainyard.models import saved
 
-        return saved.answers(self.model, self.about, values, self._predict)
+        return saved.answers(self.model, self.about, values, self._ask)
 
     def named(self, answer: Array, names: pd.Index) -> pd.DataFrame:
         """Answers by name; raises BadInput for one that is not finite, or has no finite interval."""
@@ -117,12 +120,19 @@ class Champion:
             where = f"{self.pinned.model}: version {self.pinned.version}"
             raise BadInput(f"{where} does not answer its example as it did when it was registered")
 
+    def run(self, by: str) -> None:
+        """Answer by another runtime from now on, where that is faster at equal answers."""
+        values, _ = self._example
+        self._ask, self.runtime = runtime.choose(
+            by, self.model, self.about, values, self._by_tensorflow, self.pinned.folder
+        )
+
     def warm(self, rows: int = MOST_ROWS) -> None:
         """Compile what questions of up to so many rows need."""
         values, _ = self._example
         size = 1
         while size <= min(rows, self._most(values)):
-            self._predict({name: array[np.arange(size) % len(array)] for name, array in values.items()})
+            self._ask({name: array[np.arange(size) % len(array)] for name, array in values.items()})
             size *= 2
 
     def _most(self, values: Mapping[str, Any]) -> int:
@@ -130,7 +140,7 @@ class Champion:
 
         return 1 << saved.at_once(values, MOST_ROWS).bit_length() - 1
 
-    def _predict(self, values: Mapping[str, Any]) -> Array:
+    def _by_tensorflow(self, values: Mapping[str, Any]) -> Array:
         values = self._padded(values)
         count, most = len(next(iter(values.values()))), self._most(values)
         found = []

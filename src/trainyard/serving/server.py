@@ -21,7 +21,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from trainyard import tracking
+from trainyard import exporting, tracking
 from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
 from trainyard.params import Params, Serve
 from trainyard.serving import app
@@ -221,6 +221,8 @@ def serve(names: Sequence[str], params: Params, host: str, port: int) -> None:
     if token is None and not app.bound(host):
         told = f"--host {host} is reached from other machines: set {TOKEN}, which they then must name"
         raise BadInput(f"{told} (`export {TOKEN}=$(openssl rand -hex 32)`)")
+    if params.serve.runtime != "tensorflow":
+        exporting.need(params.serve.runtime, "serve.runtime")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # a question is answered sooner by the CPU
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="trainyard-") as place:
@@ -273,7 +275,8 @@ async def _serve(
     loop.add_signal_handler(signal.SIGHUP, again.set)
     async with _opened([version for _, version in pinned.values()], params.serve) as desks:
         for model, (_, version) in pinned.items():
-            log.info("%s: version %s, content %s, answers its example", model, version.version, version.content[:8])
+            told = version.version, version.content[:8], desks[model].about["runtime"]
+            log.info("%s: version %s, content %s, answers its example by %s", model, *told)
         application = app.build(desks, params.serve, called(host, params.serve), token)
         config = uvicorn.Config(
             application,
@@ -330,6 +333,7 @@ async def _reload(
                     log.info("%s: version %s, as it was", model, found.version)
                     continue
                 await desk.replace(found)
-                log.info("%s: version %s, content %s, answers from now on", model, found.version, found.content[:8])
+                told = found.version, found.content[:8], desk.about["runtime"]
+                log.info("%s: version %s, content %s, answers from now on by %s", model, *told)
             except TrainyardError as error:
                 log.error("%s; version %s answers on", error, desk.pinned.version)  # one line tells it

@@ -85,6 +85,8 @@ class Answerer:
 
     def __init__(self, champion: Champion, serve: Serve) -> None:
         """Raises BadInput where the champion does not answer its example as it should."""
+        if serve.runtime != "tensorflow":
+            champion.run(serve.runtime)
         champion.prove()
         champion.warm()
         self.champion = champion
@@ -112,6 +114,7 @@ class Answerer:
             "version": pinned.version,
             "content": pinned.content,
             "sha256": pinned.sha256,
+            "runtime": champion.runtime,
             "kind": champion.about["kind"],
             "objective": champion.about["objective"],
             "classes": champion.about["classes"] if champion.objective.classifies else [],

@@ -42,7 +42,7 @@ def export(name: str, params: Params, to: str) -> None:
     ours = saved.predict(model, raw)
     with files.replacing_folder(Path("exports") / name / to) as draft:
         with device.quiet():
-            file = exporting.written(to, model, about, data.train, params.seed, draft)
+            file = exporting.written(to, model, about, draft, data.train, params.seed)
             theirs = file.outputs(raw)
         answers = exporting.read(about, ours), exporting.read(about, theirs)
         found = parity.compare(data.objective, data.test.target, (ours, theirs), answers)
