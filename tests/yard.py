@@ -21,6 +21,8 @@ from trainyard import files
 STAGES = ("validate d", "prepare d", "train m", "evaluate m", "register m")
 OUTPUTS = ("reports/data/d", "build/d", "models/m", "reports/models/m")
 """What each of these writes to; the last two write to the same folder."""
+APART = ("sh", "-c", '"$@"; exit $?', "sh")
+"""Before a command that asks for its own peak of memory, which begins with that of the process that starts it."""
 
 
 @dataclass

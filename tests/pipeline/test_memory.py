@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from yard import APART
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ def peaks(here, count, resident=2**25):
 
 
 def peak(here, stage, name, resident):
-    command = [sys.executable, "-c", STAGE, stage, name, str(resident)]
+    command = [*APART, sys.executable, "-c", STAGE, stage, name, str(resident)]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)

@@ -334,7 +334,9 @@ def _opened(content: bytes, where: str) -> Any:
             ImageOps.exif_transpose(image, in_place=True)
     except UnidentifiedImageError:
         raise BadInput(f"{where}: no readable PNG or JPEG") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:  # of so many that Pillow itself refuses
+        raise BadInput(f"{where}: too many pixels (at most {MOST_PIXELS} in all)") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{where}: broken image ({error})") from None
     return image
 
