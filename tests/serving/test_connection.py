@@ -1,6 +1,7 @@
 """Connections of clients that are slow, greedy or odd, to the server's own protocol before an application of a line."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -31,7 +32,7 @@ class Running:
             ws="none",
             lifespan="off",
             log_config=None,
-            timeout_keep_alive=60,
+            timeout_keep_alive=1,
             interface="asgi3",
         )
         self.server = server.Server(config, "ready")
@@ -59,8 +60,9 @@ class Running:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": told})
 
-    def client(self):
+    def client(self, source="127.0.0.1"):
         one = socket.socket()
+        one.bind((source, 0))
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
         one.settimeout(10)
         one.connect(("127.0.0.1", self.port))
@@ -130,7 +132,7 @@ def test_a_client_that_reads_slowly_but_goes_on_gets_all(running, monkeypatch):
             assert part
             size += len(part)
             time.sleep(0.03)
-        assert time.monotonic() - began > 1.0  # longer than who reads nothing is waited for
+        assert time.monotonic() - began > 1.2  # longer than who reads nothing, or asks nothing more, is waited for
 
 
 def test_a_client_that_does_not_read_a_refusal_is_cut_off_too(running):
@@ -169,6 +171,67 @@ def test_a_request_that_is_answered_is_not_told_that_another_came_slowly(running
         answered(client)
         client.sendall(PLAIN[20:])
         answered(client)
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"rest of a body"])
+def test_what_is_no_request_holds_no_connection(running, monkeypatch, more):
+    """An answer that needs no body comes before it; line ends before a request are none."""
+
+    async def at_once(scope, receive, send):
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"told "})
+
+    monkeypatch.setattr(running.server.config, "loaded_app", at_once)
+    head = PLAIN if more == b"\r\n" else b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(more)
+    with running.client() as client:
+        client.sendall(head)
+        answered(client)
+        client.sendall(more)
+        assert running.gone(2)
+
+
+# === How much ===
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("begin", [PLAIN[:-2] + b"x: ", CHUNKED + b"0\r\nx: ", CHUNKED + b"2;x="])
+def test_one_header_without_end_is_refused_as_many_are(running, monkeypatch, begin):
+    monkeypatch.setattr(server, "SLOW", 5.0)
+    with running.client() as client:
+        client.sendall(begin)
+        for _ in range(6):
+            client.sendall(b"a" * 10_000)
+        time.sleep(0.1)
+        assert running.server.server_state.connections
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                client.sendall(b"a" * 10_000)
+        assert running.gone(1)
+
+
+def test_a_header_after_a_body_is_no_part_of_it(running):
+    body = b"x" * 100_000
+    with running.client() as client:
+        client.sendall(CHUNKED + b"%x\r\n%b\r\n0\r\ndigest: none\r\n\r\n" % (len(body), body))
+        found = b""
+        while not found.endswith(body):
+            part = client.recv(2**16)
+            assert part, found[:100]
+            found += part
+    assert found.startswith(b"HTTP/1.1 200 ")
+
+
+def test_no_address_has_more_than_half_of_the_connections(running, monkeypatch):
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 8)
+    with contextlib.ExitStack() as held:
+        clients = [held.enter_context(running.client("127.0.0.2")) for _ in range(8)]
+        time.sleep(0.1)
+        assert len(running.server.server_state.connections) == 4
+        assert whole(clients[-1]) == b""
+        answer = held.enter_context(running.client())
+        answer.sendall(PLAIN)
+        answered(answer)
 
 
 # === By which name ===

@@ -40,6 +40,7 @@ ENOUGH = 2**18
 MOST_HEADERS = 2**16
 """Bytes of an address and all headers."""
 MOST_CONNECTIONS = 512
+"""At a time, and of one address half of them."""
 END = 10
 """Seconds for requests that are being answered, once the server is told to end."""
 
@@ -51,7 +52,12 @@ class Connection(HttpToolsProtocol):
 
     _late: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    _head = 0
+    """Bytes of an address and of headers that are whole."""
     _size = 0
+    """Bytes of a body since it had more time."""
+    _untold = 0
+    """Bytes that have brought nothing yet: of a header the parser tells nothing until it is whole."""
     _reading = False
     """Whether a part of a request is there."""
     _open = 0
@@ -63,7 +69,9 @@ class Connection(HttpToolsProtocol):
         """One of many too many is closed at once."""
         super().connection_made(transport)
         self._wait()
-        if len(self.connections) > MOST_CONNECTIONS:
+        clients = [one.client for one in self.connections if isinstance(one, Connection)]
+        same = sum(client[0] == self.client[0] for client in clients if client and self.client)
+        if len(clients) > MOST_CONNECTIONS or 2 * same > MOST_CONNECTIONS:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -74,13 +82,21 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """After a wish for another protocol nothing can be told to be a request."""
-        if not self._other:
-            super().data_received(data)
+        if self._other:
+            return
+        self._untold += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._untold > MOST_HEADERS:
+            self.send_400_response("")
+        elif not (self._open or self._reading or self._late):  # no request begins, and uvicorn has ended its own time
+            self._wait()
 
     def on_message_begin(self) -> None:
         """The time runs from its first byte on."""
         super().on_message_begin()
-        self._size, self._reading = 0, True
+        self._head, self._size, self._reading = 0, 0, True
         self._open += 1
         self._wait()
 
@@ -96,6 +112,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Where another protocol is wished for, the parser reads no body, so that this is the last answer."""
+        self._untold = 0
         super().on_headers_complete()
         if self.parser.should_upgrade():
             self._other, self.cycle.keep_alive = True, False
@@ -103,6 +120,7 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """What brings enough of a body has more time for the rest."""
         super().on_body(body)
+        self._untold = 0
         self._size += len(body)
         if self._size > ENOUGH and not self.cycle.response_complete:
             self._size = 0
@@ -110,7 +128,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """It came in time."""
-        self._reading = False
+        self._untold, self._reading = 0, False
         self._end()
         super().on_message_complete()
 
@@ -135,8 +153,9 @@ class Connection(HttpToolsProtocol):
             self._read()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close, and do not wait until the last answer is read."""
-        self.transport.abort()
+        """Close, once the last answer is read."""
+        super().timeout_keep_alive_handler()
+        self._must_read()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is told so in JSON, and in no words of its own."""
@@ -146,8 +165,8 @@ class Connection(HttpToolsProtocol):
         """No line of the log: it is answered."""
 
     def _count(self, size: int) -> None:
-        self._size += size
-        if self._size > MOST_HEADERS:
+        self._head += size
+        if self._head > MOST_HEADERS:
             raise ValueError("headers are too large")  # the parser ends there, and 400 is told
 
     def _wait(self) -> None:
