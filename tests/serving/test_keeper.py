@@ -2,6 +2,7 @@
 
 import io
 import time
+import tracemalloc
 from base64 import b64encode
 from pathlib import Path
 
@@ -47,6 +48,10 @@ def test_they_are_written_as_the_dataset_is_without_quotes_and_without_a_header(
     bad = [*UNREAD, "two\nlines", "a lone\rreturn", "a\ttab"]
     knobs = {"delimiter": "\t", "quoting": False, "names": ["id", "said", "label", "who"], "group": "who"}
     assert texts([*bad, *good], **knobs) == good
+    first = texts(["PAR1 and more", "plain"], **{**knobs, "names": ["said", "label"], "group": None})
+    assert first == ["plain"]  # a file that begins with it would be taken for a Parquet file
+    (PLACE / "rows.csv").unlink()
+    assert texts([*bad, *good], **knobs) == good
     lines = (PLACE / "rows.csv").read_text().splitlines()
     assert [len(line.split("\t")) for line in lines] == [4] * 4
     assert len({line.split("\t")[3] for line in lines}) == 4  # a group each
@@ -74,6 +79,7 @@ def test_rows_of_a_table_are_read_back_whatever_stands_in_their_cells(here):
 # === Series ===
 
 DAYS = pd.date_range("2026-01-01", periods=12)
+FAR = ["2026-01-01", "2026-02-01"]
 
 
 @pytest.fixture
@@ -108,6 +114,31 @@ def test_rows_that_leave_a_gap_begin_anew_and_older_ones_are_left_out(series):
     assert series(days(0, 1, 2)) == days(5, 6, 7, 8)
     assert series(days(3, 4)) == days(*range(3, 9))
     assert series(days(2, 4, 6, 8, 10)) == days(*range(3, 9))  # of another step
+
+
+def test_two_rows_far_apart_cost_nothing(here):
+    """All seconds between them take twenty megabytes, and those of a thousand years what no machine has."""
+    spec = Series(kind="series", path="x", time="day", target="level", window=2, horizon=1)
+    facts, rows = {"columns": ["level"], "step": "s", "season": 1}, [{"day": day, "level": 1.0} for day in FAR]
+    assert len(kinds.of(spec).decode(spec, facts, pd.DataFrame(rows))[1]) == 1  # so they are answered
+    one = keeper("m", spec, facts, Keep(), ["day", "level"], [])
+    tracemalloc.start()
+    one.take(rows)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20
+    assert not one._new
+
+
+def test_a_long_run_is_sorted_only_where_rows_come_before_its_end(here, monkeypatch):
+    spec = Series(kind="series", path="x", time="day", target="level", window=2, horizon=1)
+    one = keeper("m", spec, {"columns": ["level"], "step": "D", "season": 7}, Keep(), ["day", "level"], [])
+    monkeypatch.setattr(kept, "sorted", lambda items: calls.append(1) or sorted(items), raising=False)
+    calls = []
+    for places, times in (((4, 5, 6), 0), ((5, 6, 7), 0), ((8, 9), 0), ((5, 6), 0), ((3, 4, 5), 1)):
+        one.take([{"day": day, "level": 1.0} for day in days(*places)])
+        assert len(calls) == times
+    assert [name[:10] for name in one._run] == days(*range(3, 10))
 
 
 def test_of_several_series_the_models_own_is_kept(here):
@@ -243,6 +274,7 @@ def test_a_writing_keeps_no_answer_waiting(here, monkeypatch):
     one.take([{"said": "second"}])
     one.write()
     assert time.monotonic() - began < 0.3
+    one.take([{"said": "first"}])  # which is not there yet
     one.write(now=True)
     assert (PLACE / "rows.csv").read_text() == '"said"\n"first"\n"second"\n'
 

@@ -193,7 +193,7 @@ class Rows(Kept):
         unknown = next(iter(self.missing), "")
         more = {column: name if column == self.group else unknown for column in self.columns}
         line = self._line([str((more | cells)[column]) for column in self.columns])
-        return name, line if len(line) < delimited.LONGEST else b""
+        return name, line if len(line) < delimited.LONGEST and not line.startswith(tuple(delimited.NO_TEXT)) else b""
 
     def _cell(self, value: Any) -> str | None:
         """As text; None for a missing one, where params name no mark for it."""
@@ -257,7 +257,7 @@ class Rows(Kept):
         if (self.path.stat().st_size if self.path.is_file() else 0) != (before and before + len(self.header)):
             self._begin()  # somebody has removed it, or a server before a reload has written more
             before = sum(self._there.values())
-            new = {name: line for name, line in new.items() if name not in self._there}
+        new = {name: line for name, line in new.items() if name not in self._there}  # some came while it was written
         sizes = self._there | {name: len(line) for name, line in new.items()}
         size = sum(sizes.values()) + len(self.header)
         if before and size <= self.most and len(sizes) <= MOST:
@@ -302,18 +302,19 @@ class Run(Rows):
             if next(reversed(block)) <= next(reversed(run)):
                 return
             run = {}
-        run = dict(sorted((run | block).items()))
+        late = next((name for name in block if name not in run), None)
+        in_order = not run or late is None or late > next(reversed(run))  # to sort a long one takes long
+        run = run | block if in_order else dict(sorted((run | block).items()))
         size = sum(map(len, run.values()))
         while len(run) > 1 and (size > self.most or len(run) > MOST):
             size -= len(run.pop(next(iter(run))))
         self._run = self._new = run
 
     def _is_regular(self, times: pd.DatetimeIndex) -> bool:
-        """Whether rows have the step of those that were trained on."""
-        if self.step is None:
+        """Whether rows have the step of those that were trained on; where gaps are filled, `decode` has seen to it."""
+        if self.step is None or self.fills:
             return True
-        grid = pd.date_range(times[0], times[-1], freq=self.step)
-        return bool(times.isin(grid).all()) and (self.fills or len(grid) == len(times))
+        return bool((times == pd.date_range(times[0], periods=len(times), freq=self.step)).all())
 
     def _goes_on(self, times: pd.DatetimeIndex, block: Mapping[str, bytes]) -> bool:
         """Whether rows share a time with those that are there, or are a step before or after them."""
