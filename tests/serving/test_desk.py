@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 
 import pytest
 
+from trainyard import tracking
 from trainyard.params import Serve
+from trainyard.serving import server
 from trainyard.serving.desk import Busy, Desk
 from trainyard.serving.worker import ANSWERS, Asked, Reply
 from trainyard.tracking import Pinned
@@ -15,7 +18,7 @@ ASKED = Asked(ANSWERS, "application/json", b"{}")
 
 
 class Slow:
-    """Answers a batch after a time, or fails."""
+    """Answers each question of a batch after a time, or fails."""
 
     def __init__(self, takes=0.0, fails=None):
         self.takes, self.fails, self.batches, self.ended = takes, fails, [], False
@@ -23,10 +26,11 @@ class Slow:
 
     async def exchange(self, batch):
         self.batches.append(len(batch))
-        await asyncio.sleep(self.takes)
-        if self.fails:
-            raise self.fails
-        return [Reply(200, 1, b"{}") for _ in batch]
+        for place in range(len(batch)):
+            await asyncio.sleep(self.takes)
+            if self.fails:
+                raise self.fails
+            yield place, Reply(200, 1, b"{}")
 
     async def end(self):
         self.ended = True
@@ -67,6 +71,7 @@ def test_it_ends_whatever_has_become_of_its_queue(caplog):
         waits = asyncio.create_task(asks(one))
         await asyncio.sleep(0.1)
         assert one.load == 1
+        assert not one.ready
         await asyncio.wait_for(one.close(), 2)
         assert worker.ended
         waits.cancel()
@@ -91,6 +96,68 @@ def test_an_answer_comes_within_its_seconds_or_not_and_no_process_that_works_is_
         await one.close()
 
     asyncio.run(run())
+
+
+def test_questions_that_together_take_too_long_end_no_process():
+    async def run():
+        worker = Slow(takes=0.3)
+        one = desk(worker, seconds=1.0)
+        first = asyncio.create_task(asks(one))
+        await asyncio.sleep(0.1)
+        found = await asyncio.gather(*(asks(one) for _ in range(6)), return_exceptions=True)
+        assert worker.batches == [1, 6]
+        late = [isinstance(told, Busy) for told in found]
+        assert late == [False, False, True, True, True, True]
+        await asyncio.sleep(1.0)  # a process of ours would compute no more of them
+        assert (await first)[0].status == (await asks(one))[0].status == 200
+        assert not worker.ended
+        await one.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", [OSError(24, "Too many open files"), EOFError()], ids=repr)
+def test_where_no_process_can_be_started_it_is_tried_again(monkeypatch, caplog, fault):
+    monkeypatch.setattr("trainyard.serving.desk.PATIENCE", (0.05,))
+    tries = []
+
+    def pair():
+        tries.append(1)
+        raise fault
+
+    async def run():
+        one = desk(Slow(fails=EOFError()))
+        monkeypatch.setattr(socket, "socketpair", pair)
+        with pytest.raises(Busy, match="the model's process died"):
+            await asks(one)
+        await asyncio.sleep(0.5)
+        assert len(tries) > 2
+        await one.close()
+
+    asyncio.run(run())
+    assert f"m: no process can be started for it ({fault})" in caplog.text
+
+
+def test_a_version_that_cannot_be_fetched_is_looked_up_again_when_told_so_again(monkeypatch, caplog):
+    asked = []
+
+    def pin(name, place):
+        asked.append(name)
+        raise OSError(28, "No space left on device")
+
+    async def run():
+        one, again = desk(Slow()), asyncio.Event()
+        monkeypatch.setattr(tracking, "pin", pin)
+        task = asyncio.create_task(server._reload(again, {"m": ("m", one.pinned)}, {"m": one}, None))
+        for _ in range(2):
+            again.set()
+            await asyncio.sleep(0.2)
+        assert asked == ["m", "m"]
+        task.cancel()
+        await one.close()
+
+    asyncio.run(run())
+    assert "No space left on device; version 1 answers on" in caplog.text
 
 
 def test_a_client_has_no_more_than_half_of_the_places_and_a_body_that_comes_has_one():

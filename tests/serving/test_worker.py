@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from base64 import b64encode
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy_champion import NumpyChampion
 
+from trainyard.errors import BadInput
 from trainyard.params import Series, Serve, Speech
 from trainyard.quality.objectives import OBJECTIVES
 from trainyard.serving.worker import ANSWERS, EXPLANATION, Answerer, Asked
@@ -54,6 +56,12 @@ def asked(*rows, what=ANSWERS):
     return Asked(what, "application/json", json.dumps({"rows": rows}).encode())
 
 
+def replies(one, *questions):
+    """In the order of the questions."""
+    found = {place: reply for some in one.answer(questions) for place, reply in some.items()}
+    return [found[place] for place in range(len(questions))]
+
+
 def told(reply):
     return json.loads(reply.body)
 
@@ -70,10 +78,10 @@ def test_files_are_counted_by_what_they_are_decoded_to(answerer):
     """A thousand recordings of half a minute of silence are less than a megabyte, and two gigabytes."""
     one = answerer(Speech(kind="speech", path="calls", rate=16_000, longest=30.0), {"classes": []}, champion=Deaf)
     clip = silence(30, 16_000)
-    (refused,) = one.answer([asked(*[clip] * 1000)])
+    (refused,) = replies(one, asked(*[clip] * 1000))
     assert (refused.status, told(refused)["error"]) == (413, "1000 rows (at most 17)")
-    replies = one.answer([asked(clip)] * 40 + [asked(*[clip] * 17)])
-    assert [reply.status for reply in replies] == [200] * 41
+    found = replies(one, *[asked(clip)] * 40, asked(*[clip] * 17))
+    assert [reply.status for reply in found] == [200] * 41
     assert one.champion.rows == [17, 17, 6, 17]
 
 
@@ -86,8 +94,35 @@ def test_windows_of_a_series_are_counted_not_its_rows(answerer):
 
 def test_rows_of_a_table_are_few_bytes_and_go_together(answerer):
     one = answerer()
-    assert [reply.status for reply in one.answer([asked(*[ROW] * 1000)] * 3)] == [200] * 3
+    assert [reply.status for reply in replies(one, *[asked(*[ROW] * 1000)] * 3)] == [200] * 3
     assert one.champion.rows == [3000]
+
+
+class Lazy(Quiet):
+    """Takes a while, and refuses what is far from 0."""
+
+    def ask(self, table):
+        time.sleep(0.2)
+        if (table["a"].abs() > 1).any():
+            raise BadInput("row 0: the model has no finite answer to it")
+        return super().ask(table)
+
+    def without_parts(self, row):
+        return iter(())
+
+
+def test_replies_go_as_they_come_and_none_is_made_for_whom_nobody_waits(answerer):
+    one = answerer(champion=Lazy, seconds=0.5)
+    explained, far = asked(ROW, what=EXPLANATION), asked({**ROW, "a": 2.0})
+    began, came = time.monotonic(), {}
+    for some in one.answer([*[explained] * 5, asked(ROW), asked({}), asked(ROW)]):
+        came |= {place: (reply.status, time.monotonic() - began) for place, reply in some.items()}
+    assert [status for status, _ in came.values()] == [422, 200, 200, 200, 200, 503, 503, 503]
+    assert came[6][1] < 0.1  # what is refused at once
+    assert came[5][1] < 0.3  # rows, together
+    assert came[0][1] < 0.5
+    assert came[4][1] < 0.8
+    assert [reply.status for reply in replies(one, asked(ROW), far)] == [200, 422]
 
 
 # === Explanations ===
@@ -119,7 +154,7 @@ BIG = float(np.finfo(np.float32).max)
 )
 def test_an_explanation_is_one_or_is_refused(answerer, answers, within, status):
     one = answerer(answers, within, champion=Extreme)
-    (found,) = one.answer([asked(ROW, what=EXPLANATION)])
+    (found,) = replies(one, asked(ROW, what=EXPLANATION))
     assert found.status == status, found.body
     if status == 200:
         assert max(part["effect"] for part in told(found)["parts"]) == pytest.approx(2 * BIG)
@@ -129,5 +164,5 @@ def test_an_explanation_is_one_or_is_refused(answerer, answers, within, status):
 
 def test_an_interval_without_an_end_is_no_answer(answerer):
     one = answerer([0.99 * BIG] * 2, {"answer": 0.1 * BIG}, champion=Extreme)
-    (found,) = one.answer([asked(ROW)])
+    (found,) = replies(one, asked(ROW))
     assert (found.status, told(found)["error"]) == (422, "no finite answer to it")

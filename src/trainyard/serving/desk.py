@@ -58,11 +58,14 @@ class Worker:
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if hasattr(context, "set_forkserver_preload"):
             context.set_forkserver_preload(PRELOADED)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = context.Process(target=work, args=(theirs, pinned, serve), name=pinned.model, daemon=True)
-            await asyncio.to_thread(process.start)
-        worker = cls(process, await asyncio.open_connection(sock=ours, limit=2**24))
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                process = context.Process(target=work, args=(theirs, pinned, serve), name=pinned.model, daemon=True)
+                await asyncio.to_thread(process.start)
+            worker = cls(process, await asyncio.open_connection(sock=ours, limit=2**24))
+        except (OSError, EOFError) as error:  # too many files or processes
+            raise EnvironmentFailed(f"{pinned.model}: no process can be started for it ({error})") from None
         try:
             async with asyncio.timeout(START):
                 worker.about = json.loads(await worker._frame())
@@ -82,15 +85,19 @@ class Worker:
         """Whether the process has ended."""
         return self._read.at_eof()
 
-    async def exchange(self, batch: Sequence[Asked]) -> list[Reply]:
-        """Answers to a batch; raises EOFError or OSError where the process is gone."""
+    async def exchange(self, batch: Sequence[Asked]) -> AsyncIterator[tuple[int, Reply]]:
+        """Answers to a batch, by its places, as they come; raises EOFError or OSError where the process is gone."""
         head = json.dumps([[one.what, one.content_type] for one in batch]).encode()
         for frame in (head, *(one.body for one in batch)):
             self._write.write(len(frame).to_bytes(LENGTH))
             self._write.write(frame)
         await self._write.drain()
-        told = json.loads(await self._frame())
-        return [Reply(status, rows, await self._frame()) for status, rows in told]
+        left = len(batch)
+        while left:
+            told = json.loads(await self._frame())
+            left -= len(told)
+            for place, status, rows in told:
+                yield place, Reply(status, rows, await self._frame())
 
     async def end(self) -> None:
         """Let the process write what it keeps, and kill it: what it is at is lost."""
@@ -137,7 +144,7 @@ class Desk:
     @property
     def ready(self) -> bool:
         """Whether there is somebody who answers."""
-        return self._worker is not None
+        return self._worker is not None and not self._pump.done()
 
     @property
     def load(self) -> int:
@@ -187,7 +194,7 @@ class Desk:
 
     async def close(self) -> None:
         """Answer what waits, and end the process."""
-        while self.load and self.ready and not self._pump.done():
+        while self.load and self.ready:
             await asyncio.sleep(0.01)
         self._pump.cancel()
         if self._worker:
@@ -204,14 +211,16 @@ class Desk:
                 continue
             self._asked = worker
             try:
-                async with asyncio.timeout(self.serve.seconds):
-                    replies = await worker.exchange([one.asked for one in self._batch])
-                for one, reply in zip(self._batch, replies, strict=True):
-                    if not one.reply.done():
-                        one.reply.set_result((reply, worker.about))
+                if worker.gone:
+                    raise EOFError
+                async with asyncio.timeout(self.serve.seconds) as late:
+                    async for place, reply in worker.exchange([one.asked for one in self._batch]):
+                        late.reschedule(asyncio.get_running_loop().time() + self.serve.seconds)
+                        if not self._batch[place].reply.done():
+                            self._batch[place].reply.set_result((reply, worker.about))
             except TimeoutError:
                 await self._start_again(worker, self._late())
-            except (EOFError, OSError, ValueError):  # gone, or what it says makes no sense
+            except (EOFError, OSError, ValueError, TypeError, LookupError):  # gone, or what it says makes no sense
                 await self._start_again(worker, "the model's process died")
             finally:
                 self._batch, self._asked = [], None

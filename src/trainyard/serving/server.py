@@ -354,5 +354,5 @@ async def _reload(
                 await desk.replace(found)
                 told = found.version, found.content[:8], desk.about["runtime"]
                 log.info("%s: version %s, content %s, answers from now on by %s", model, *told)
-            except TrainyardError as error:
+            except (TrainyardError, OSError) as error:
                 log.error("%s; version %s answers on", error, desk.pinned.version)  # one line tells it

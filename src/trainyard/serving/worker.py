@@ -2,7 +2,7 @@
 
 The server never looks into a body: it hands it on, and gives back what comes. A question that takes too long, or breaks
 a decoder, ends this process and no other. What goes to and fro are frames of bytes, four that tell the length before
-each: a list of what is asked in JSON and then each body, and as many answers likewise.
+each: a list of what is asked in JSON and then each body; and as many answers likewise, as soon as some are there.
 """
 
 import json
@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,9 +74,9 @@ def work(channel: socket.socket, pinned: Pinned, serve: Serve) -> None:
         _send(stream, json.dumps(answerer.about()).encode())
         while head := _received(stream):
             asked = [Asked(what, kind, _received(stream)) for what, kind in json.loads(head)]
-            replies = answerer.answer(asked)
-            told = [[reply.status, reply.rows] for reply in replies]
-            _send(stream, json.dumps(told).encode(), *(reply.body for reply in replies))
+            for replies in answerer.answer(asked):
+                told = [[place, reply.status, reply.rows] for place, reply in replies.items()]
+                _send(stream, json.dumps(told).encode(), *(reply.body for reply in replies.values()))
             answerer.keep()
         answerer.keep(now=True)
 
@@ -89,7 +90,7 @@ class Answerer:
             champion.run(serve.runtime)
         champion.prove()
         champion.warm()
-        self.champion = champion
+        self.champion, self.seconds = champion, serve.seconds
         self.most = most = at_once(champion.spec, champion.facts)
         if isinstance(champion.spec, Series):
             most += champion.spec.window - 1  # so many windows
@@ -125,31 +126,38 @@ class Answerer:
             "example": champion.example,
         }
 
-    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
-        """A reply to each; rows of several questions are computed together, and alone where one of them is refused."""
-        replies: dict[int, Reply] = {}
+    def answer(self, asked: Sequence[Asked]) -> Iterator[dict[int, Reply]]:
+        """A reply to each, by its place, as soon as it is there; when `seconds` are over nobody waits for the rest.
+
+        Rows of several questions are computed together, and alone where one of them is refused.
+        """
+        latest = time.monotonic() + self.seconds
         together: dict[int, Question] = {}
+        alone: dict[int, Question] = {}
+        refused: dict[int, Reply] = {}
         for place, one in enumerate(asked):
             try:
                 question = self.reader.read(one.body, one.content_type)
-                if one.what == EXPLANATION:
-                    replies[place] = self._explained(question)
-                elif question.table is not None:
-                    replies[place] = self._alone(question)
-                else:
-                    together[place] = question
+                (alone if one.what == EXPLANATION or question.table is not None else together)[place] = question
             except Exception as error:  # noqa: BLE001  # one that nobody foresaw costs its own answer alone
-                replies[place] = self._refused(error)
+                refused[place] = self._refused(error)
+        if refused:
+            yield refused
         for group in self._groups(together):
             try:
-                replies |= self._jointly(group)
+                _refuse_late(latest)
+                replies = self._jointly(group)
             except Exception:  # noqa: BLE001  # which of them it was is seen one by one
-                for place, question in group.items():
-                    try:
-                        replies[place] = self._alone(question)
-                    except Exception as error:  # noqa: BLE001  # as above
-                        replies[place] = self._refused(error)
-        return [replies[place] for place in range(len(asked))]
+                alone |= group
+            else:
+                yield replies
+        for place, question in alone.items():
+            try:
+                _refuse_late(latest)
+                reply = (self._explained if asked[place].what == EXPLANATION else self._alone)(question)
+            except Exception as error:  # noqa: BLE001  # as above
+                reply = self._refused(error)
+            yield {place: reply}
 
     def keep(self, *, now: bool = False) -> None:
         """Write what was kept, from time to time, or now."""
@@ -232,12 +240,17 @@ class Answerer:
         return Reply(200, rows, json.dumps(body, allow_nan=False, ensure_ascii=False).encode())
 
 
+def _refuse_late(latest: float) -> None:
+    if time.monotonic() > latest:
+        raise Refused(503, "nobody waits for it any more")
+
+
 def _rows(found: pd.DataFrame, *, named: bool) -> Iterator[dict[str, Any]]:
     """Answers as JSON has them: numbers in nine digits, as in scores.csv; of series each with its time."""
     names = [str(name) for name in found]
     columns = [[_short(value) for value in found[name].tolist()] for name in names]
-    for time, values in zip(found.index, zip(*columns, strict=True), strict=True):
-        yield {**({"time": time} if named else {}), **dict(zip(names, values, strict=True))}
+    for name, values in zip(found.index, zip(*columns, strict=True), strict=True):
+        yield {**({"time": name} if named else {}), **dict(zip(names, values, strict=True))}
 
 
 def _short(value: Any) -> Any:
