@@ -1,6 +1,7 @@
 """Bodies of requests are read in bounded memory and time, and small ones pass where large ones fill it."""
 
 import asyncio
+import tracemalloc
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
@@ -50,6 +51,18 @@ def test_a_whole_body_has_one_time_however_it_is_cut(monkeypatch):
                 pass
         assert refused.value.status == 408
         assert (bodies.count, bodies.size) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_body_is_there_once():
+    async def run():
+        tracemalloc.start()
+        async with Bodies().read(request(*map(bytes, [2**17] * 16)), 2**22) as body:
+            held, _ = tracemalloc.get_traced_memory()
+            assert len(body) == 2**21
+            assert held < 1.5 * 2**21
+        tracemalloc.stop()
 
     asyncio.run(run())
 

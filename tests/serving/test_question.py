@@ -44,6 +44,7 @@ CASES = {
     "a column less": (READER, f"a,{SECRET},c\n1,2,3\n", "no column", "b", None),
     "one column": (READER, f"{SECRET}\n1\n", "no column", "a", None),
     "no number": (READER, f"a,b,c\n1,2,x\n1,{SECRET},x\n", "is no number", "b", 1),
+    "a size": (READER, "a,b,c\n1,4111x1111,x\n", "is no number", "b", 0),
     "quotes in a cell": (READER, f'a,b,c\n1,"it\'s ""{SECRET}""",x\n', "is no number", "b", 0),
     "both quotes": (READER, f'a,b,c\n1,"\'{SECRET}\'"" {SECRET}",x\n', "is no number", "b", 0),
     "a number too large": (READER, "a,b,c\n1,123e45,x\n", "is too large for float32", "b", 0),
@@ -75,13 +76,18 @@ CASES = {
 def test_a_refusal_says_what_and_where_in_words_of_its_own(reader, content, error, field, row):
     found = refused(reader, form(content.encode()))
     assert found.told == {"error": error, "field": field, "row": row}
-    for word in (SECRET, "2026", "123e45"):
+    for word in (SECRET, "2026", "123e45", "4111"):
         assert word not in json.dumps(found.told)
 
 
 # === Forms ===
 
 PICTURES = Reader(Images(kind="images", objective="multiclass", path="x"), {"shape": [2, 2, 1]}, 10)
+
+
+def test_an_image_of_another_size_is_told_so():
+    found = PICTURES.refusal(BadInput("row 0: 3x4 pixels (expected 2x2; name the `size`)"))
+    assert found.told["error"] == "3x4 pixels (expected 2x2)"
 
 
 def test_a_form_that_is_cut_short_is_refused_wherever_it_is():

@@ -253,7 +253,9 @@ class Bodies:
         except TimeoutError:
             raise Refused(408, "the request came too slowly") from None
         else:
-            yield parts[0] if len(parts) == 1 else b"".join(parts)
+            body = b"".join(parts)
+            parts.clear()  # or all of it would be there twice
+            yield body
         finally:
             self.count -= 1
             self.size -= size

@@ -41,7 +41,7 @@ FIXED = re.compile(
     r"|is not on the grid of step|after the row before, elsewhere|makes [\d,]+ rows, of which \d+ are there|no row has"
     r"|\d+ rows hold no whole window \(expected \d+ rows in a row without a missing value\)"
     r"|more than [\d,]+ characters|half a surrogate pair|\(expected text\)|no finite answer to it"
-    r"|no readable PNG or JPEG|broken image|(\d+x\d+|too many) pixels \(at most \d+ in all\)|\d+x\d+"
+    r"|no readable PNG or JPEG|broken image|(\d+x\d+|too many) pixels \((at most \d+ in all|expected \d+x\d+)"
     r"|[\d,]+ bytes \(at most [\d,]+\)"
     r"|no readable WAV, FLAC or OGG|\(expected WAV, FLAC or OGG\)|cut short|broken recording|holds no sound"
     r"|\d+ channels \(at most \d+\)|\d+ samples a second \((at most|expected) \d+|\d+ s \(at most [\d.]+"
