@@ -1,7 +1,11 @@
 """What the process of a model does with questions, without a process, a registry or TensorFlow."""
 
+import asyncio
 import io
 import json
+import socket
+import tempfile
+import threading
 import time
 from base64 import b64encode
 from pathlib import Path
@@ -14,6 +18,8 @@ from numpy_champion import NumpyChampion
 from trainyard.errors import BadInput
 from trainyard.params import Series, Serve, Speech
 from trainyard.quality.objectives import OBJECTIVES
+from trainyard.serving import worker
+from trainyard.serving.desk import Worker
 from trainyard.serving.worker import ANSWERS, EXPLANATION, Answerer, Asked
 from trainyard.tracking import Pinned
 
@@ -123,6 +129,30 @@ def test_replies_go_as_they_come_and_none_is_made_for_whom_nobody_waits(answerer
     assert came[0][1] < 0.5
     assert came[4][1] < 0.8
     assert [reply.status for reply in replies(one, asked(ROW), far)] == [200, 422]
+
+
+def test_both_ends_of_a_process_understand_each_other(monkeypatch):
+    champion = Quiet()
+    champion.about["objective"] = "binary"
+    monkeypatch.setattr(worker, "Champion", lambda pinned: champion)
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)  # for the main thread alone
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=worker.work, args=(theirs, PINNED, Serve()))
+    thread.start()
+    questions = [asked(ROW, what=EXPLANATION), asked({}), asked(ROW, ROW), Asked(ANSWERS, "", b"")]
+
+    async def run():
+        end = Worker(None, await asyncio.open_connection(sock=ours))
+        assert json.loads(await end._frame())["columns"][0] == {"name": "a", "takes": "number"}
+        for _ in range(2):
+            found = {place: (reply.status, reply.rows) async for place, reply in end.exchange(questions)}
+            assert found == {0: (200, 1), 1: (422, 0), 2: (200, 2), 3: (415, 0)}
+        end._write.close()
+
+    asyncio.run(run())
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 # === Explanations ===
