@@ -504,6 +504,13 @@ REFUSED = {
         ["in.csv", "out.csv", "id"],
         r"in.csv: column `id`: binary has no place in a CSV \(write .parquet\)",
     ),
+    "bytes as categories in a CSV": (
+        lambda path: pq.write_table(
+            pa.table(table()).append_column("note", pa.array([b"=1+1"] * 100).dictionary_encode()), path
+        ),
+        ["in.csv", "out.csv", "note"],
+        r"in.csv: column `note`: binary has no place in a CSV \(write .parquet\)",
+    ),
     "a list in a CSV": (
         lambda path: table().assign(id=[[1, 2]] * 100).to_parquet(path),
         ["in.csv", "out.csv", "id"],

@@ -285,7 +285,7 @@ def _safe(table: "pa.Table") -> "pa.Table":
     def plain(column: Any) -> Any:
         values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
         text = any(of(values.type) for of in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
-        return values.cast(pa.string()) if text else column
+        return values.cast(pa.string()) if text else values
 
     def safe(texts: Any) -> Any:
         if not pa.types.is_string(texts.type):
