@@ -4,10 +4,13 @@ import argparse
 import errno
 import json
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -337,8 +340,7 @@ def _registry(asked: argparse.Namespace, loaded: Params) -> None:
 
 def _ask(asked: argparse.Namespace, loaded: Params) -> None:
     if asked.verb == "serve":
-        names = asked.names or list(loaded.models)
-        import_module("trainyard.serving.server").serve(names, loaded, asked.host, asked.port)
+        import_module("trainyard.serving.server").serve(asked.names, loaded, asked.host, asked.port)
     else:
         predict = import_module("trainyard.serving.batch").predict
         predict(asked.model, asked.input, asked.output, loaded, asked.keep)
@@ -357,7 +359,13 @@ def _ui(host: str, port: int) -> None:
     logging.getLogger(__name__).info("runs and models: %s", pages)
     where = ["--host", host, "--port", str(port)]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *where]
-    if subprocess.run(command, check=False).returncode:  # noqa: S603  # our own arguments
+    with subprocess.Popen(command, start_new_session=True) as pages_of:  # noqa: S603  # our own arguments
+        try:
+            code = pages_of.wait()
+        finally:  # told to end: so are the workers, which MLflow leaves behind
+            with suppress(ProcessLookupError):
+                os.killpg(pages_of.pid, signal.SIGTERM)
+    if code:
         raise EnvironmentFailed(f"MLflow's pages ended by themselves (is port {port} taken? `trainyard ui --port`)")
 
 

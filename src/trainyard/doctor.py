@@ -92,7 +92,8 @@ def _disk(_: Params) -> tuple[str, list[str]]:
 
 
 def _device(params: Params) -> tuple[str, list[str]]:
-    return f"{device.start(params.training, params.seed)}; params ask for {params.training.device}", []
+    found = device.start(params.training, params.seed)
+    return f"{found['trainyard.device']}; params ask for {params.training.device}", []
 
 
 def _tracking(params: Params) -> tuple[str, list[str]]:

@@ -222,6 +222,13 @@ def test_what_is_sure_but_small_is_no_drift():
     assert moved(side(old), side(new), least=0.2) == []
 
 
+def test_of_few_it_is_told_that_only_a_large_shift_shows():
+    rng = np.random.default_rng(0)
+    old, few, enough = (clean(rng, count) for count in (200, 29, 30))
+    assert drift.compare(side(old), side(few)).told.endswith("Of 29 new ones only a large shift shows.")
+    assert drift.compare(side(old), side(enough)).told.endswith("at least).")
+
+
 def test_it_is_told_in_a_sentence_and_as_json():
     rng = np.random.default_rng(0)
     old, new = clean(rng, 200), clean(rng, 200)

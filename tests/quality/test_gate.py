@@ -81,7 +81,7 @@ def test_a_challenger_must_surely_be_better_by_more_than_the_margin(difference, 
 
 def test_the_first_model_has_no_champion_to_beat():
     check = gate.better_than_champion(HALF, None, 0.5, SAMPLE)
-    assert check == Check("better than the champion", True, "there is no champion")
+    assert check == Check("better than the champion", True, "there was no champion")
 
 
 def test_paired_scores_find_a_difference_that_separate_intervals_hide():
@@ -154,7 +154,7 @@ def test_of_models_that_are_as_good_in_each_of_many_slices_few_are_refused():
 
 def test_slices_of_the_first_model_are_not_compared():
     check = gate.no_slice_worse(RIGHT, None, SITES, 0.0, SAMPLE)
-    assert (check.passed, check.reason) == (True, "there is no champion")
+    assert (check.passed, check.reason) == (True, "there was no champion")
 
 
 def overconfident(times, n=500):

@@ -8,9 +8,10 @@ import threading
 import time
 
 import pytest
-from served import Served, crown, train
+from served import SETS, Served, crown, train
 
 from trainyard import cli, tracking
+from trainyard.serving.server import _listening
 from trainyard.tracking import pyfunc, raw
 
 pytestmark = pytest.mark.slow
@@ -257,7 +258,8 @@ def test_a_new_champion_that_does_not_prove_itself_takes_nobodys_place(registry,
 
 
 REGISTRIES = {
-    "tables@nobody": "tables: the registry has no nobody (run `trainyard register tables`)",
+    "tables@champoin": "tables: the registry has no champoin (did you mean `champion`?)",
+    "tables@nobody": "tables: the registry has no nobody (valid: champion)",
     "tables/9": "tables: the registry has no version 9 (it has: 1)",
     "tables/latest": "tables: the registry has no version latest (it has: 1)",
     "nothing": "nothing: the registry has no champion (run `trainyard register nothing`)",
@@ -276,6 +278,41 @@ def test_what_the_registry_does_not_have_is_told_in_a_line(inside, capsys, asked
     assert cli.main(["serve", asked, "--port", "0"]) in ((2,) if REGISTRIES[asked] else (2, 5))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {REGISTRIES[asked]}")
+
+
+def test_without_a_name_all_champions_are_served_and_who_has_none_is_left_out(inside, start, capsys):
+    with tracking.connected() as client:
+        version = client.get_model_version_by_alias("prices", "champion").version
+        client.delete_registered_model_alias("prices", "champion")
+        client.set_registered_model_alias("prices", "challenger", version)
+    try:
+        write_params(inside)
+        assert cli.main(["predict", "prices", "data/prices/prices.csv", "out.csv"]) == 2
+        told = "prices: the registry has no champion (ask for prices@challenger)"
+        assert capsys.readouterr().err.splitlines()[-1] == f"error: {told}"
+        running = start()
+        assert f"{told}; it is left out" in running.log.read_text()
+        assert {one["model"] for one in running.ask("/models").told} == {*SETS} - {"prices"}
+    finally:
+        with tracking.connected() as client:
+            client.delete_registered_model_alias("prices", "challenger")
+            client.set_registered_model_alias("prices", "champion", version)
+
+
+def test_where_nobody_is_champion_nothing_is_served(inside, tmp_path, monkeypatch, capsys):
+    write_params(inside)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")
+    assert cli.main(["serve", "--port", "0"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: no model of params.yaml has a champion (run `dvc repro`)"
+    )
+
+
+def test_a_port_is_taken_before_any_model_is_loaded(inside, monkeypatch, capsys):
+    write_params(inside)
+    with _listening("127.0.0.1", 0) as listener:
+        assert cli.main(["serve", "tables", "--port", str(listener.getsockname()[1])]) == 5
+    assert "Address already in use (`--port` names another)" in capsys.readouterr().err
 
 
 @pytest.fixture

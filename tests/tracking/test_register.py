@@ -124,7 +124,7 @@ def test_a_model_that_is_better_on_average_and_surely_worse_on_a_slice_is_refuse
     project.evaluate({"no": 20, "yes": 0}, naive_wrong=40)
     verdict = project.register()
     assert outcome(verdict) == ("champion", [])
-    assert verdict["checks"][-1]["reason"] == "there is no champion"
+    assert verdict["checks"][-1]["reason"] == "there was no champion"
     project.train("better on average")
     project.evaluate({"no": 0, "yes": 8}, naive_wrong=40)
     assert outcome(project.register()) == ("challenger", ["no slice is worse than the champion"])

@@ -1,6 +1,7 @@
 """Where runs go: made once however many processes start, never a file store, never a password in a message."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -98,3 +99,21 @@ def test_the_environment_of_the_first_call_is_put_back(monkeypatch):
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == store.FIRST_CALL["MLFLOW_HTTP_REQUEST_TIMEOUT"]
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+@pytest.mark.slow
+def test_pages_that_are_told_to_end_leave_no_process(project_folder, environment):
+    """MLflow's own command leaves its workers behind."""
+    import psutil
+    from yard import until
+
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", project_folder)
+    asked = [sys.executable, "-m", "trainyard.cli", "ui", "--port", "0"]
+    process = subprocess.Popen(asked, cwd=project_folder, env=environment, stderr=subprocess.PIPE)
+    own = psutil.Process(process.pid)
+    assert until(lambda: len(own.children(recursive=True)) > 2), "the workers have begun"
+    begun = own.children(recursive=True)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in begun), 30)

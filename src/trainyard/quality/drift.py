@@ -41,6 +41,8 @@ COMPONENTS = 16
 STIFFNESS = 0.1
 """Penalty of the classifier's weights, as a share of the examples."""
 BINS = 24
+FEW = 30
+"""New groups of which fewer show none but large shifts."""
 NAMED = 5
 
 
@@ -108,7 +110,8 @@ class Drift:
             return f"{self.units[1]} new and {self.units[0]} old groups are too few to tell drift from chance."
         first = ", ".join(f"`{shift.measure}`" for shift in self.moved[:NAMED]) + " ..." * (len(self.moved) > NAMED)
         told = f"{len(self.moved)} of {len(self.shifts)} measures moved" + (f": {first}" if self.moved else "")
-        return f"{told} (level {self.level:g} for all at once, effect of {self.least:g} at least)."
+        told += f" (level {self.level:g} for all at once, effect of {self.least:g} at least)."
+        return told + f" Of {self.units[1]} new ones only a large shift shows." * (self.units[1] < FEW)
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in drift.json; null for what is not defined."""

@@ -98,7 +98,7 @@ def better_than_champion(scores: Floats, champion: Floats | None, margin: float,
     holds its scores on the same rows `[n]`, None where there is no champion.
     """
     if champion is None:
-        return Check(BETTER, True, "there is no champion")
+        return Check(BETTER, True, "there was no champion")
     difference = intervals.of_mean(scores - champion, sample)
     test, p = comparison.p_value(scores, champion, sample)
     passed = p <= (1 - LEVEL) / 2 and difference.low > margin
@@ -118,7 +118,7 @@ def no_slice_worse(
     """
     name, worse = "no slice is worse than the champion", []
     if champion is None:
-        return Check(name, True, "there is no champion")
+        return Check(name, True, "there was no champion")
     slices = list(evaluation.each_slice(columns))
     level = 1 - (1 - LEVEL) / max(1, sum(sample.of(chosen).enough for _, _, chosen in slices))
     for column, value, chosen in slices:

@@ -26,7 +26,7 @@ from trainyard.errors import BadInput, EnvironmentFailed, TrainyardError
 from trainyard.params import Params, Serve
 from trainyard.serving import app
 from trainyard.serving.desk import Desk
-from trainyard.tracking import Pinned
+from trainyard.tracking import NoAlias, Pinned
 
 TOKEN = "TRAINYARD_TOKEN"  # noqa: S105  # its name
 LEAST = 16
@@ -233,7 +233,10 @@ class Server(uvicorn.Server):
 
 
 def serve(names: Sequence[str], params: Params, host: str, port: int) -> None:
-    """Answer as the versions that `names` name, NAME, NAME@ALIAS or NAME/VERSION; raises before it listens."""
+    """Answer as the versions that `names` name, NAME, NAME@ALIAS or NAME/VERSION, or as all champions without any.
+
+    Raises before it answers.
+    """
     token = os.environ.get(TOKEN) or None
     if token is not None and len(token) < LEAST:
         raise BadInput(f"{TOKEN}: {len(token)} characters (at least {LEAST}: `openssl rand -hex 32`)")
@@ -246,11 +249,19 @@ def serve(names: Sequence[str], params: Params, host: str, port: int) -> None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # a question is answered sooner by the CPU
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="trainyard-") as place:
         pinned = {}
-        for name in names:
-            found = tracking.pin(name, Path(place))
+        for name in names or params.models:
+            try:
+                found = tracking.pin(name, Path(place))
+            except NoAlias as error:
+                if names:
+                    raise
+                log.warning("%s; it is left out", error)
+                continue
             if found.model in pinned:
                 raise BadInput(f"{found.model} is named twice (one version of a model is served at a time)")
             pinned[found.model] = (name, found)
+        if not pinned:
+            raise BadInput("no model of params.yaml has a champion (run `dvc repro`)")
         factory: Any = None
         with suppress(ImportError):  # Windows has none
             from uvloop import new_event_loop as factory
@@ -275,6 +286,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen()  # from here on the port is taken; who comes early waits
         except OSError as error:
             raise EnvironmentFailed(f"--host {host} --port {port}: {error.strerror} (`--port` names another)") from None
         yield listener

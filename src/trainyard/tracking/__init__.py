@@ -5,6 +5,7 @@ Importing this package does not import MLflow, which takes more than a second.
 
 from trainyard.tracking.pinned import Pinned, pin
 from trainyard.tracking.promotion import (
+    NoAlias,
     again_if_overtaken,
     champion,
     gate,
@@ -33,6 +34,7 @@ from trainyard.tracking.sweeps import Sweep, sweep
 
 __all__ = [
     "Live",
+    "NoAlias",
     "Pinned",
     "Registered",
     "Sweep",

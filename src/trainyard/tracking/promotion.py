@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard import files
 from trainyard.errors import BadInput, EnvironmentFailed, GateRefused
-from trainyard.params import Params, refuse_misnamed
+from trainyard.params import Params, nearest, refuse_misnamed
 from trainyard.quality.verdict import Verdict
 from trainyard.tracking import ledger, registry, runs, store
 from trainyard.tracking.ledger import Entry
@@ -33,6 +33,10 @@ MOST_LETTERS = 5000
 """As many as a database takes of a description."""
 WORN = 10
 """Verdicts on the same test rows, of all models, from which on that is worth a word."""
+
+
+class NoAlias(BadInput):
+    """No version of a model bears such an alias."""
 
 
 class Overtaken(EnvironmentFailed):
@@ -347,7 +351,7 @@ def told_verdict(verdict: Mapping[str, Any]) -> str:
 def named(client: "MlflowClient", asked: str, aliases: Sequence[str]) -> "ModelVersion":
     """The version that NAME@ALIAS or NAME/VERSION names, or NAME alone by the first of `aliases` that there is.
 
-    Raises BadInput where the registry has no such version.
+    Raises BadInput where the registry has no such version, NoAlias where none of the model bears such an alias.
     """
     name, sign, which = re.fullmatch(r"([^@/]*)([@/]?)(.*)", asked, re.DOTALL).groups()  # type: ignore[union-attr]
     refuse_misnamed(name)
@@ -356,9 +360,13 @@ def named(client: "MlflowClient", asked: str, aliases: Sequence[str]) -> "ModelV
     if sign and not which:
         raise BadInput(f"{asked}: no alias after the @ (expected {name}@{' or '.join(aliases)})")
     aliases = [which] if sign else aliases
-    if found := next(filter(None, (registry.with_alias(client, name, alias) for alias in aliases)), None):
-        return found
-    raise BadInput(f"{name}: the registry has no {' or '.join(aliases)} (run `trainyard register {name}`)")
+    there = registry.aliases(client, name)
+    if found := next((there[alias] for alias in aliases if alias in there), None):
+        return client.get_model_version(name, found)
+    hint = f"run `trainyard register {name}`"
+    if there:
+        hint = nearest(which, there) if sign else f"ask for {' or '.join(f'{name}@{alias}' for alias in there)}"
+    raise NoAlias(f"{name}: the registry has no {' or '.join(aliases)} ({hint})")
 
 
 def version_of(client: "MlflowClient", name: str, version: str) -> "ModelVersion":

@@ -173,10 +173,14 @@ def tag(mine: Registered, tags: Mapping[str, str]) -> None:
 
 def with_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
     """The version that bears an alias."""
-    for model in client.search_registered_models(f"name = '{name}'"):
-        if version := model.aliases.get(alias):
-            return client.get_model_version(name, version)
-    return None
+    version = aliases(client, name).get(alias)
+    return client.get_model_version(name, version) if version else None
+
+
+def aliases(client: "MlflowClient", name: str) -> dict[str, str]:
+    """The aliases of a model, and the versions that bear them; none of one that is not there."""
+    found = client.search_registered_models(f"name = '{name}'")
+    return dict(found[0].aliases) if found else {}
 
 
 def with_content(client: "MlflowClient", name: str, content: str) -> "ModelVersion | None":
