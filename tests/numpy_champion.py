@@ -20,6 +20,8 @@ FACTS = {"numeric": ["a", "b"], "categorical": ["c"], "categories": {"c": ["x", 
 class NumpyChampion(Champion):
     """P(yes) is the logistic function of a + b, without what is missing, and of 1 more where c is x."""
 
+    runtime = "NumPy"
+
     def __init__(self, pinned, spec=SPEC, facts=FACTS):
         self.pinned, self.spec, self.facts = pinned, spec, facts
         self.objective = OBJECTIVES[spec.objective]

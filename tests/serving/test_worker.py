@@ -149,6 +149,7 @@ def test_both_ends_of_a_process_understand_each_other(monkeypatch):
             found = {place: (reply.status, reply.rows) async for place, reply in end.exchange(questions)}
             assert found == {0: (200, 1), 1: (422, 0), 2: (200, 2), 3: (415, 0)}
         end._write.close()
+        await end._write.wait_closed()
 
     asyncio.run(run())
     thread.join(10)
