@@ -139,7 +139,7 @@ def test_what_is_planted_is_found_and_told_and_nothing_is_written(project, capsy
 
 @pytest.mark.slow
 def test_apply_writes_the_best_and_keeps_comments(project, capsys):
-    text = write()
+    text = write(seeds=3)
     assert tune("--apply") == 0
     assert Path("params.yaml").read_text() == text.replace("rate: 0.0000001}   #", "rate: 0.03}        #")
     assert params.load().model("m").optimizer.learning_rate == 0.03
