@@ -1,6 +1,8 @@
 """The report in Chromium itself, opened from disk: offline, readable, by keyboard, on paper; each check has a fault."""
 
+import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import browsing
@@ -10,7 +12,7 @@ from matplotlib.figure import Figure
 from reporting.test_results import PARAMS, write_data, write_model
 
 from trainyard import figures, files, params, reporting
-from trainyard.reporting import results
+from trainyard.reporting import picture, results
 from trainyard.stages.report import report
 
 pytestmark = [pytest.mark.slow, browsing.NEEDED]
@@ -91,12 +93,21 @@ def out_of_reach(browser):
     ]
 
 
+@contextmanager
+def phone(browser):
+    """On a screen 390 px wide."""
+    screen = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def too_wide(browser):
     """Whether a page is scrolled sideways on a phone."""
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-    wide = browser.execute_script("return document.documentElement.scrollWidth")
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    with phone(browser):
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
     return [f"{wide} px"] * (wide > 390)
 
 
@@ -221,7 +232,7 @@ def test_the_content_is_one_key_away(browser, page):
     assert browser.switch_to.active_element.tag_name == "main"
 
 
-def test_cards_are_opened_and_figures_grow_by_keyboard(browser, page):
+def test_cards_are_opened_by_keyboard(browser, page):
     from selenium.webdriver.common.keys import Keys
 
     browser.get(page.as_uri())
@@ -229,11 +240,56 @@ def test_cards_are_opened_and_figures_grow_by_keyboard(browser, page):
     assert not browser.find_element("css selector", ".md").is_displayed()
     first.send_keys(Keys.ENTER)
     assert browser.find_element("css selector", ".md").is_displayed()
-    figure = browser.find_element("css selector", ".figures figure:not(.learning)")
-    before = figure.rect["width"]
-    figure.send_keys("")
-    assert browser.switch_to.active_element == figure
-    assert figure.rect["width"] > 1.5 * before
+
+
+def test_figures_are_as_wide_as_the_card_and_grow_on_a_phone(browser, page):
+    browser.get(page.as_uri())
+    figure, image = (browser.find_element("css selector", f".figures > :nth-child(2){what}") for what in ("", " img"))
+    assert figure.rect["width"] == browser.find_element("class name", "figures").rect["width"]
+    assert image.rect["width"] > 0.8 * 1200  # of its own pixels
+    with phone(browser):
+        assert image.rect["width"] < 390
+        assert "tap to enlarge" in figure.text
+        figure.click()
+        assert browser.switch_to.active_element == figure
+        assert image.rect["width"] == 1200
+        assert browser.execute_script("return arguments[0].scrollWidth", figure) > 1200
+    assert "tap to enlarge" not in figure.text
+
+
+def test_on_a_phone_verdicts_are_whole_and_the_line_goes_on_to_the_right(browser, page):
+    beyond = "const e = arguments[0]; return e.scrollWidth - e.clientWidth"
+    page.write_text(
+        re.sub(r"\[0\.\d+, ", "[0.0051, ", page.read_text()).replace(">mobilenet</a>", ">cnn-pictograms</a>")
+    )
+    browser.get(page.as_uri())
+    line, table = browser.find_elements("css selector", ".scroll")[:2]
+    told = browser.find_element("css selector", "#line + figure figcaption")
+    assert "scroll it sideways" not in told.text
+    assert browser.execute_script(beyond, line) == 0
+    with phone(browser):
+        assert "challenger" in table.text
+        assert browser.execute_script(beyond, table) == 0
+        assert "scroll it sideways" in told.text
+        assert "gradient" in line.value_of_css_property("mask-image")
+        browser.execute_script("arguments[0].scrollLeft = 9999", line)
+        right = browser.execute_script("return arguments[0].getBoundingClientRect().right", line)
+        boxes = "return Math.max(...[...document.querySelectorAll('.stage')].map(e => e.getBoundingClientRect().right))"
+        assert browser.execute_script(boxes) <= right - 38, "the end of it is not faded"
+
+
+def test_no_word_in_a_box_of_the_line_touches_another(browser, page):
+    came = {"evaluate@a": "word error 0.0051", "evaluate@b": "accuracy 0.973", "validate@c": "images"}
+    drawn = picture.drawn({name: set() for name in came}, {name: (told, "") for name, told in came.items()})
+    page.write_text(page.read_text().replace('<h2 id="results">', f'<div id="planted">{drawn}</div><h2 id="results">'))
+    browser.get(page.as_uri())
+    gaps = browser.execute_script(
+        "return [...document.querySelectorAll('#planted .stage')].map(stage => {"
+        "const [verb, came] = [...stage.querySelectorAll('text')].map(text => text.getBBox());"
+        "return came.x - verb.x - verb.width })"
+    )
+    assert len(gaps) == 3
+    assert min(gaps) >= 6
 
 
 def test_pages_of_data_have_no_fault(browser, tmp_path):

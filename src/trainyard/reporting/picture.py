@@ -15,7 +15,7 @@ from trainyard.params import Params
 from trainyard.reporting import drawings
 
 WIRING = Path("dvc.yaml")
-BOX, STEP = (154, 44), (172, 54)
+BOX, STEP = (160, 44), (172, 54)
 """A stage's width and height, and how far it is from one to the next, across and down."""
 
 Line = Mapping[str, Set[str]]
@@ -54,11 +54,13 @@ def drawn(line: Line, came: Mapping[str, tuple[str, str]]) -> Markup:
             tracks.append(f'<path class="track" d="{ends}"/>')
         verb, _, name = stage.rpartition("@")
         told, tone = came.get(stage, ("", ""))
+        room = wide - 26 - 6.6 * len(verb)  # of what 10.5 px letters take in wide fonts
+        fitted = f' textLength="{room:g}" lengthAdjust="spacingAndGlyphs"' if 5.7 * len(told) > room else ""
         shown = name if len(name) <= 19 else f"{name[:18]}…"
         boxes.append(
             f'<g class="stage {tone}" transform="translate({x[stage]} {y[stage]:g})">'
             f'<rect width="{wide}" height="{high}" rx="8"/><text x="9" y="17">{escape(verb)}</text>'
-            f'<text x="{wide - 9}" y="17" text-anchor="end" class="came">{escape(told)}</text>'
+            f'<text x="{wide - 9}" y="17" text-anchor="end"{fitted} class="came">{escape(told)}</text>'
             f'<text x="9" y="34" class="name">{escape(shown)}</text></g>'
         )
     steps: dict[int, dict[str, None]] = {}
