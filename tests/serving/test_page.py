@@ -119,6 +119,50 @@ def test_a_window_of_a_series_is_a_csv(page, registry):
     assert browser.find_elements("css selector", "polyline.ahead")
 
 
+def explained(browser, *effects):
+    """What the page tells an answer rests on where its parts have these effects: how it is told, and the parts."""
+    parts = [{"part": f"row 1, column {place}", "effect": effect} for place, effect in enumerate(effects, 1)]
+    browser.execute_script("explained({ parts: arguments[0] })", parts)
+    return [browser.find_element("id", name) for name in ("how", "parts")]
+
+
+def test_effects_are_told_in_digits_that_differ_and_bars_on_a_scale_that_is_told(page):
+    browser = page("images")
+    browser.find_element("id", "example").click()
+    answered(browser)
+    how, parts = explained(browser, 0.125, -0.00528, 0.0000123)
+    told = ["12.5 points", "-0.53 points", "0.0012 points"]
+    assert [one.text for one in parts.find_elements("css selector", "span:nth-child(3n)")] == told
+    assert how.text.endswith("The longest bar is 12.5 points.")
+    widths = [bar.rect["width"] for bar in parts.find_elements("tag name", "i")]
+    assert widths[1] == pytest.approx(widths[0] * 0.00528 / 0.125, rel=0.1)
+    how, parts = explained(browser, 0.0009, -0.0004)
+    assert parts.text == "No part alone changes the answer by more than 0.1 points of 100."
+    assert not parts.find_elements("tag name", "i")
+    assert "longest" not in how.text
+    how, parts = explained(browser, 0.0011, 0)
+    assert parts.text.splitlines()[1::2] == ["0.11 points", "0 points"]
+
+
+def test_what_is_no_share_rests_on_parts_too(page):
+    for model, told in (("prices", "2.5"), ("speech", "2.5 letters")):
+        browser = page(model)
+        browser.find_element("id", "example").click()
+        answered(browser)
+        how, parts = explained(browser, 2.5, 0)
+        assert how.text.endswith(f"The longest bar is {told}.")
+        _, parts = explained(browser, 0, 0)
+        assert parts.text == "No part alone changes the answer."
+
+
+def test_likelihoods_that_are_small_have_digits_too(page):
+    browser = page("images")
+    shares = {"p_a": 0.9951, "p_b": 0.0032, "p_c": 0.000271, "p_d": 1e-9, "p_e": 0, "p_f": 0.016}
+    browser.execute_script("answered(arguments[0])", shares)
+    told = browser.find_element("id", "answer").text.splitlines()
+    assert told[2::2] == ["99.5%", "1.6%", "0.32%", "0.027%", "< 0.0001%", "0%"]
+
+
 def test_a_refusal_is_told_on_the_page(page, tmp_path):
     (tmp_path / "no.png").write_text("no image")
     browser = page("images")
