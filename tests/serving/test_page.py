@@ -157,10 +157,10 @@ def test_what_is_no_share_rests_on_parts_too(page):
 
 def test_likelihoods_that_are_small_have_digits_too(page):
     browser = page("images")
-    shares = {"p_a": 0.9951, "p_b": 0.0032, "p_c": 0.000271, "p_d": 1e-9, "p_e": 0, "p_f": 0.016}
+    shares = {"p_a": 0.9951, "p_b": 0.004, "p_c": 0.000271, "p_d": 1e-9, "p_e": 0, "p_f": 0.016}
     browser.execute_script("answered(arguments[0])", shares)
     told = browser.find_element("id", "answer").text.splitlines()
-    assert told[2::2] == ["99.5%", "1.6%", "0.32%", "0.027%", "< 0.0001%", "0%"]
+    assert told[2::2] == ["99.5%", "1.6%", "0.40%", "0.027%", "< 0.0001%", "0%"]
 
 
 def test_a_refusal_is_told_on_the_page(page, tmp_path):
