@@ -140,7 +140,7 @@ def test_what_a_model_cannot_learn_from_is_ignored_and_expected(drafted):
     assert dataset["missing"] == ["", "NA", "?"]
     assert (dataset["target"], dataset["objective"], dataset["positive"]) == ("smokes", "binary", "yes")
     assert "missing: also cells of `?`" in told
-    assert "target `smokes`: the last column that may be" in told
+    assert "target `smokes`: the last column that is not ignored and has no missing cell" in told
     assert "objective binary: two values; positive `yes`: by its name" in told
     assert (
         "ignored: `id` (an id in each row), `name` (an id in each row), `code` (not all are numbers), `blank` (empty), "
@@ -370,9 +370,9 @@ def test_messages_without_a_header_and_with_stray_marks(drafted):
         "kind text: `column2` is free text, 13.0 words on average",
         "names: the first row is data, not a header",
         "delimiter '\\t': it cuts all rows into 2 cells",
-        "target `column1`: the only column that may be",
+        "target `column1`: the only column of a few values, none missing",
         "objective binary: two values; positive `spam`: the rarer",
-        "tokens trigrams: messages have numbers, signs and words of their own",
+        "tokens trigrams: texts of 8 to 60 words on average are read in overlapping pieces of three characters",
         "quoting false: quotation marks do not come in pairs around cells",
     ]
 
@@ -385,6 +385,42 @@ def test_the_longer_the_texts_the_larger_the_tokens(drafted, count, tokens):
     dataset, model, _ = drafted("said.csv")
     assert (dataset["kind"], dataset["tokens"]) == ("text", tokens)
     assert model.get("stride", 1) == (4 if tokens == "trigrams" else 1)
+
+
+def remarks(n=60):
+    rng = np.random.default_rng(0)
+    return [" ".join("".join(rng.choice(list("abcdefgh"), 5)) for _ in range(10)) for _ in range(n)]
+
+
+def test_a_text_beside_columns_that_tell_something_is_left_out_of_their_table(drafted):
+    columns = {
+        "id": [f"C{i}" for i in range(60)],
+        "since": [f"2024-0{i % 3 + 1}-01" for i in range(60)],
+        "age": ["" if i % 7 == 0 else 20 + i * 7 % 43 for i in range(60)],
+        "plan": ["" if i % 9 == 0 else ("basic", "plus")[i * 5 % 3 % 2] for i in range(60)],
+        "comment": remarks(),
+        "churned": np.where(np.arange(60) % 4, "no", "yes"),
+    }
+    csv("churn.csv", columns)
+    dataset, _, told = drafted("churn.csv")
+    assert (dataset["kind"], dataset["target"]) == ("tables", "churned")
+    assert dataset["ignore"] == ["id", "since", "comment"]
+    assert told[0] == "kind tables: 1 of 6 columns are numbers, and there is no series"
+    assert "ignored: `id` (an id in each row), `since` (dates), `comment` (free text)" in told
+    assert (
+        "the free text `comment` is left out, as other columns tell something (`age`, `plan`); for a model of the "
+        "text: `trainyard init` a CSV of `comment` and `churned` alone"
+    ) in told
+    assert told[-1].endswith("(then: dvc repro register@churn)")
+
+
+def test_what_a_model_of_texts_does_not_see_is_told(drafted):
+    days = [f"2024-01-{i % 28 + 1:02}" for i in range(60)]
+    columns = {"id": range(60), "day": days, "age": wave(60), "said": remarks(), "mood": ["up", "down"] * 30}
+    csv("moods.csv", columns)
+    dataset, _, told = drafted("moods.csv")
+    assert (dataset["kind"], dataset["text"], dataset["target"]) == ("text", "said", "mood")
+    assert "not used: `id`, `day`, `age`; a model of texts sees `said` alone" in told
 
 
 def test_short_texts_are_read_letter_by_letter(drafted):
@@ -417,12 +453,21 @@ def test_colour_photos_are_fine_tuned_at_one_size(drafted):
     assert suite[0]["one_of"] == ["cat", "dog"]
     assert model["family"] == "mobilenet"
     assert "my-photos" in blocks()["finetune"]
-    assert told[:-3] == [
+    del told[-3]  # of the suite
+    assert told[:-1] == [
         "kind images: 12 PNG or JPEG files in 2 class folders",
         "channels 3: there is colour",
-        "size [128, 128]: images have 12 sizes",
+        "size [128, 128]: images have 12 size(s), median of the shorter sides 165; 128 is all the network sees",
         "family mobilenet: a pretrained network, as colour photos are few",
     ]
+
+
+def test_images_of_several_sizes_are_brought_to_a_multiple_of_8(drafted):
+    for i in range(12):
+        picture(Path(f"shapes/{'cat' if i % 2 else 'dog'}/{i}.jpg"), (60 + i, 90), seed=i)
+    dataset, _, told = drafted("shapes")
+    assert dataset["size"] == [64, 64]
+    assert "size [64, 64]: images have 12 size(s), median of the shorter sides 65; a multiple of 8" in told
 
 
 def test_grey_pictures_in_given_parts_are_trained_from_scratch(drafted):
@@ -628,6 +673,15 @@ REFUSED = {
         lambda: (Path("d").mkdir(), table("d/a.csv")()),
         ["d"],
         "d: folder with files of type .csv, in no layout that is known",
+    ),
+    "folders of texts": (
+        lambda: [Path(f"d/{name}").mkdir(parents=True) or Path(f"d/{name}/1.txt").write_text("hi") for name in "ab"],
+        ["d"],
+        (
+            "d: folder with files of type .txt, in no layout that is known (expected one folder a class with PNG or "
+            "JPEG files, also in train/ and test/, or recordings with a transcripts.csv; for a table name the file, "
+            "and for texts a CSV with a column of text and one of labels)"
+        ),
     ),
     "val": (
         lambda: [picture(Path(f"d/{part}/a/0.png")) for part in ("train", "val", "test")],

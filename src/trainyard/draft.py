@@ -99,6 +99,8 @@ class Draft:
     """Name of the model's block in `MODELS`; by default the kind."""
     model: dict[str, Any] = field(default_factory=dict)
     """Knobs of the model that are not in that block."""
+    why: str = "a model that trains within minutes on two cores, to begin with"
+    """The reason for the model's family."""
 
     def choose(self, reason: str, **knobs: Any) -> None:
         """Set knobs of the dataset, all for one reason."""
@@ -128,10 +130,11 @@ def init(path: Path, name: str | None, loaded: Params) -> None:
             draft.reasons.append(f"epochs {most}: {examples:,} training examples are many for two cores")
         section = "finetune" if model["family"] == "mobilenet" else "train"
         edits.add(name, {"datasets": draft.dataset, section: model, "evaluate": {"dataset": name}})
-    draft.reasons.append(f"family {model['family']}: a model that trains within minutes on two cores, to begin with")
+    draft.reasons.append(f"family {model['family']}: {draft.why}")
     for reason in [*told, *draft.reasons]:
         log.info("%s: %s", name, reason)
-    log.info("%s: added datasets.%s, %s.%s and evaluate.%s (then: dvc repro)", PARAMS_FILE, name, section, name, name)
+    added = f"added datasets.{name}, {section}.{name} and evaluate.{name}"
+    log.info("%s: %s (then: dvc repro register@%s)", PARAMS_FILE, added, name)
 
 
 def _free_name(path: Path, name: str | None, loaded: Params) -> str:
@@ -210,7 +213,8 @@ def _of_folder(path: Path) -> Draft:
     told = f"files of type {', '.join(found[:5])}" if found else "no files"
     raise BadInput(
         f"{path}: folder with {told}, in no layout that is known (expected one folder a class with PNG or JPEG files, "
-        f"also in train/ and test/, or recordings with a {speech.TRANSCRIPTS}; for a table name the file)"
+        f"also in train/ and test/, or recordings with a {speech.TRANSCRIPTS}; for a table name the file, "
+        "and for texts a CSV with a column of text and one of labels)"
     )
 
 
@@ -232,15 +236,17 @@ def _images(path: Path, given: bool) -> Draft:
             modes.add(image.mode)
     grey = modes <= {"1", "L", "LA", "I", "I;16", "F"}
     draft.choose("channels 1: all is grey" if grey else "channels 3: there is colour", channels=1 if grey else 3)
-    side = int(manifest[["width", "height"]].min(axis=1).median())
-    photos = not grey and len(manifest) < FEW_PHOTOS and side >= 32
+    usual = int(manifest[["width", "height"]].min(axis=1).median())
+    photos = not grey and len(manifest) < FEW_PHOTOS and usual >= 32
     draft.like, most = ("photos", 128) if photos else ("pictures", 64)
-    if len(sizes) > 1 or side > most:
-        side = min(side, most)
-        reason = f"images have {len(sizes)} sizes" if len(sizes) > 1 else "that is all the network sees"
-        draft.choose(f"size [{side}, {side}]: {reason}", size=[side, side])
-    reason = "a pretrained network, as colour photos are few" if photos else "from scratch, as images are many or plain"
-    draft.reasons.append(f"family {'mobilenet' if photos else 'cnn'}: {reason}")
+    if len(sizes) > 1 or usual > most:
+        side = min(max(round(usual / 8), 1) * 8, most)
+        told = f"images have {len(sizes)} size(s), median of the shorter sides {usual}"
+        reason = f"{most} is all the network sees" if usual > most else "a multiple of 8"
+        draft.choose(f"size [{side}, {side}]: {told}; {reason}", size=[side, side])
+    draft.why = (
+        "a pretrained network, as colour photos are few" if photos else "from scratch, as images are many or plain"
+    )
     return draft
 
 
@@ -331,6 +337,13 @@ class Sheet:
     def missed(self, column: str) -> float:
         """Share of the cells that are missing."""
         return 1 - len(self.known(column)) / len(self.cells)
+
+    def words(self, column: str) -> float:
+        """Words of a cell on average, in a column of free text: most cells have one of their own; 0 in any other."""
+        cells = self.cells[column]
+        if self.numeric(column) or cells.nunique() <= len(cells) / 2 or _dated(self, column):
+            return 0
+        return float(cells.str.count(r"\S+").mean())
 
     def few(self, column: str) -> bool:
         """Whether the column may be one of classes: a few values, each of them often, none missing."""
@@ -479,8 +492,9 @@ def _choose_target(draft: Draft, sheet: Sheet, columns: list[str], classes: bool
     if _named("x", sheet.columns):  # a place has a y, and is no answer
         by_name = [column for column in by_name if column not in _named("y", by_name)]
     target = by_name[0] if by_name else columns[-1]
-    place = "by its name" if by_name else "the last column" if len(columns) > 1 else "the only column"
-    draft.choose(f"target `{target}`: {place}{'' if by_name else ' that may be'}", target=target)
+    which = "of a few values, none missing" if classes else "that is not ignored and has no missing cell"
+    place = "by its name" if by_name else f"the {'last' if len(columns) > 1 else 'only'} column {which}"
+    draft.choose(f"target `{target}`: {place}", target=target)
     counts = sheet.cells[target].value_counts()
     numbers = pd.to_numeric(sheet.cells[target], errors="coerce")
     if len(counts) == 2:
@@ -503,7 +517,9 @@ def _choose_target(draft: Draft, sheet: Sheet, columns: list[str], classes: bool
 
 def _tables(sheet: Sheet) -> Draft:
     numeric = [column for column in sheet.columns if sheet.numeric(column)]
-    told = f"{len(numeric)} of {len(sheet.columns)} columns are numbers, and there is neither a series nor free text"
+    texts = [column for column in sheet.columns if sheet.words(column) >= SHORT]
+    lacking = "no series" if texts else "neither a series nor free text"
+    told = f"{len(numeric)} of {len(sheet.columns)} columns are numbers, and there is {lacking}"
     draft = sheet.draft("tables", told)
     given = _given(sheet)
     _choose_given(draft, given)
@@ -528,14 +544,24 @@ def _tables(sheet: Sheet) -> Draft:
     if ignore:
         told = ", ".join(f"`{column}` ({why})" for column, why in ignore.items())
         draft.choose(f"ignored: {told}", ignore=list(ignore))
+    if texts:
+        unseen = (*ignore, target, given, draft.dataset.get("group"))
+        others = ", ".join(f"`{column}`" for column in sheet.columns if column not in unseen)
+        alone = f"; for a model of the text: `trainyard init` a CSV of `{texts[0]}` and `{target}` alone"
+        draft.reasons.append(
+            f"the free text `{texts[0]}` is left out, as other columns tell something ({others})"
+            + (alone if sheet.few(target) else "")
+        )
     return draft
 
 
 def _useless(sheet: Sheet, column: str) -> str:
     """Why a model of tables can learn nothing from a column; nothing where it can."""
     cells, known = sheet.cells[column], sheet.known(column)
-    if known.empty:
-        return "empty"
+    if known.empty or _dated(sheet, column):
+        return "empty" if known.empty else "dates"
+    if sheet.words(column) >= SHORT:
+        return "free text"
     if _is_id(cells) or (known.is_unique and sheet.numeric(column) and _named(IDS, [column])):
         return "an id in each row"
     if sheet.numeric(column):
@@ -546,21 +572,16 @@ def _useless(sheet: Sheet, column: str) -> str:
 
 
 def _text(sheet: Sheet) -> Draft | None:
-    """A column of free text and one of few values; beside others only where the texts are long."""
-    free = {
-        column: sum(map(len, map(str.split, sheet.cells[column]))) / len(sheet.cells)
-        for column in sheet.columns
-        if not sheet.numeric(column) and sheet.cells[column].nunique() > len(sheet.cells) / 2
-        if not _dated(sheet, column)
-    }
-    people = _named(GROUPS, sheet.columns)
-    given = _given(sheet)
-    labels = [column for column in sheet.columns if column not in (*people, given) and sheet.few(column)]
-    if not free or not labels:
-        return None
-    text, words = max(free.items(), key=lambda item: item[1])
-    beside = [column for column in sheet.columns if column not in (text, *people) and not _is_id(sheet.cells[column])]
-    if words < SHORT and len(beside) > 1:
+    """A column of free text and one of few values; beside a third that tells something only where texts are long.
+
+    Beside more of them the table may tell more than the text.
+    """
+    text = max(sheet.columns, key=sheet.words)
+    words, people, given = sheet.words(text), _named(GROUPS, sheet.columns), _given(sheet)
+    others = [column for column in sheet.columns if column not in (text, *people, given)]
+    labels = [column for column in others if sheet.few(column) and not _dated(sheet, column)]
+    telling = [column for column in others if column in labels or not _useless(sheet, column)]
+    if not words or not labels or len(telling) > (2 if words >= SHORT else 1):
         return None
     draft = sheet.draft("text", f"`{text}` is free text, {words:.1f} words on average")
     draft.dataset["text"] = text
@@ -571,11 +592,15 @@ def _text(sheet: Sheet) -> Draft | None:
         draft.choose("tokens characters: the texts are short", tokens="characters")
     elif words < LONG:
         draft.like = "messages"
-        draft.choose("tokens trigrams: messages have numbers, signs and words of their own", tokens="trigrams")
+        told = f"{SHORT} to {LONG} words on average are read in overlapping pieces of three characters"
+        draft.choose(f"tokens trigrams: texts of {told}", tokens="trigrams")
     else:
         draft.choose("tokens words: the texts are long", tokens="words")
     if not sheet.quoting:
         draft.choose("quoting false: quotation marks do not come in pairs around cells", quoting=False)
+    used = (text, target, given, draft.dataset.get("group"))
+    if left := ", ".join(f"`{column}`" for column in sheet.columns if column not in used):
+        draft.reasons.append(f"not used: {left}; a model of texts sees `{text}` alone")
     if "names" in sheet.how:
         called = {text: "text", target: "label"}
         draft.dataset |= {"names": [called.get(column, column) for column in sheet.columns]}
