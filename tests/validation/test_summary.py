@@ -22,6 +22,8 @@ def of(**columns):
         ({"y": [3.0] * 6}, "`y`: the same value wherever there is one"),
         ({"y": [1.0, 2.0, None, None, None, None]}, "`y`: no value in most of the rows"),
         ({"y": ["p", "q", "r", "s", "t", "u"]}, "`y`: another text in every row"),
+        ({"y": [f"2024-01-0{i}" for i in range(1, 7)]}, "`y`: dates, each a category of its own; put them under `ig"),
+        ({"y": ["2024-01-01T10:00", "2024-02-01 10:00", None] * 2}, "`y`: dates, each a category of its own"),
         ({"class": ["a"] * 5 + ["b"]}, "the classes are not balanced, 5 rows are `a` and 1 are `b`"),
         ({"x": [1.0, 2.0, 1.0, 2.0, 5.0, 6.0]}, "2 of 6 examples repeat an earlier one; such examples stay"),
     ],

@@ -70,13 +70,18 @@ def _column(values: pd.Series) -> dict[str, Any]:
 def _remarks(spec: Dataset, manifest: pd.DataFrame, labels: list[list[Any]]) -> Iterator[str]:
     seen = _seen(spec, manifest)
     distinct, missing = manifest[seen].nunique(), manifest[seen].isna().mean()
+    dates: pd.Series = pd.Series({column: _holds_dates(manifest[column]) for column in seen}, dtype=bool)
     for remark, columns in [
         ("no value at all; a model learns nothing from it", missing == 1),
         ("the same value wherever there is one; a model learns nothing from it", distinct == 1),
         ("no value in most of the rows", (missing > 0.5) & (missing < 1)),
         (
             "another text in every row; if that names the rows, put it under `ignore`",
-            _names_rows(manifest[seen], distinct),
+            _names_rows(manifest[seen], distinct) & ~dates,
+        ),
+        (
+            "dates, each a category of its own; put them under `ignore`, or write numbers (a month, days since)",
+            dates,
         ),
     ]:
         if found := [column for column in seen if columns[column]]:
@@ -109,6 +114,12 @@ def _same(spec: Dataset, manifest: pd.DataFrame) -> Iterator[str]:
 def _names_rows(columns: pd.DataFrame, distinct: pd.Series) -> pd.Series:
     texts = pd.Series({column: not pd.api.types.is_numeric_dtype(columns[column]) for column in columns}, dtype=bool)
     return texts & (distinct == len(columns)) & (len(columns) > 1)
+
+
+def _holds_dates(values: pd.Series) -> bool:
+    known = values.dropna()
+    iso = r"\d{4}-\d\d-\d\d([T ].*)?"
+    return not pd.api.types.is_numeric_dtype(values) and len(known) > 0 and bool(known.str.fullmatch(iso).all())
 
 
 def _seen(spec: Dataset, manifest: pd.DataFrame) -> list[str]:
