@@ -228,11 +228,7 @@ def _check(loaded: Params) -> None:
     if missing := Params.model_fields.keys() - loaded.model_fields_set - {"drift", "pretrain", "serve", "tune"}:
         told = "params.yaml: {}: missing (dvc.yaml draws its stages from it; an empty one is `{{}}`)"
         raise BadInput(*(told.format(section) for section in sorted(missing)))
-    told = "params.yaml: datasets.{}.path: {}: not found"
-    if absent := [
-        told.format(name, spec.path) for name, spec in loaded.datasets.items() if not Path(spec.path).exists()
-    ]:
-        raise BadInput(*absent)
+    loaded.require_data(*loaded.datasets)
     _refuse_strays(Path("dvc.yaml"))
     logging.getLogger(__name__).info(
         "params.yaml: %d dataset(s), %d model(s), no fault", len(loaded.datasets), len(loaded.models)

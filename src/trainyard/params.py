@@ -1076,6 +1076,13 @@ class Params(Spec):
         """The dataset block called `name`; raises BadInput where there is none."""
         return _named("dataset", name, self.datasets)
 
+    def require_data(self, *names: str) -> None:
+        """Raises BadInput with a line for each of these datasets whose data is not there."""
+        paths = {name: self.dataset(name).path for name in names}
+        told = f"{PARAMS_FILE}: datasets.{{}}.path: {{}}: not found"
+        if absent := [told.format(name, path) for name, path in paths.items() if not Path(path).exists()]:
+            raise BadInput(*absent)
+
     def tuned(self, name: str) -> Tune:
         """The sweep of a model, with the space of its family where params name none."""
         model, tune = self.model(name), self.tune.get(name, Tune())

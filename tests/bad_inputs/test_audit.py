@@ -327,7 +327,11 @@ def test_a_column_that_is_allowed_passes_and_others_do_not_hide_behind_it(projec
     assert "people.csv:1: no column `cod` (did you mean `code`?)" in capsys.readouterr().err
     with_params("audit_allow: [cod]", "audit_allow: [code]")()
     assert cli.main(["prepare", "people"]) == 2
-    assert "column `mark` alone gives the answer away: 100.00% right" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "column `mark` alone gives the answer away: 100.00% right" in told
+    assert (
+        "(keep it from the model, in tables by `ignore`, in series by `columns`, or list it under `audit_allow`" in told
+    )
 
 
 def test_few_contradictions_are_told_and_go_on(project, caplog):

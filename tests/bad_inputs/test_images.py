@@ -58,7 +58,12 @@ REFUSED = [
     refused(
         37, "a web page", write(f"{PETS}/cat/x.jpg", "<html>404</html>"), f"{PETS}/cat/x.jpg: no readable PNG or JPEG"
     ),
-    refused(38, "a JPEG cut short", as_jpeg(lambda jpeg: jpeg[:-40]), f"{PETS}/cat/x.jpg: broken image ("),
+    refused(
+        38,
+        "a JPEG cut short",
+        as_jpeg(lambda jpeg: jpeg[:-40]),
+        f"{PETS}/cat/x.jpg: broken image (image file is truncated (18 bytes not processed); replace or remove it)",
+    ),
     refused(
         38, "a JPEG without its last two bytes", as_jpeg(lambda jpeg: jpeg[:-2]), f"{PETS}/cat/x.jpg: broken image ("
     ),
@@ -89,7 +94,10 @@ REFUSED = [
         "prepare",
     ),
     refused(
-        46, "no folder at all", lambda: Path(PETS).rename("pets"), f"{PETS}: not found (expected a folder with one"
+        46,
+        "no folder at all",
+        lambda: Path(PETS).rename("pets"),
+        f"params.yaml: datasets.pets.path: {PETS}: not found",
     ),
     refused(
         47,

@@ -111,7 +111,7 @@ def test_a_bad_recording_is_refused(project, refuses, plant, told, verbs):
 
 
 TRANSCRIPTS = {
-    "no folder": (lambda: Path(CALLS).rename("calls"), f"{CALLS}: not found (expected a folder with transcripts.csv"),
+    "no folder": (lambda: Path(CALLS).rename("calls"), f"params.yaml: datasets.calls.path: {CALLS}: not found"),
     "no file": (remove(SAID), f"{SAID}: not found"),
     "untold": (write(f"{CALLS}/12.wav", b"RIFF"), f"{CALLS}/12.wav: has no transcript in transcripts.csv; 1 such"),
     "empty text": (change(SAID, "3.wav,yes", "3.wav,"), f"{SAID}:5: column `transcript`: is empty"),

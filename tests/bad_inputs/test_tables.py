@@ -59,7 +59,7 @@ def instead(make):
 
 
 REFUSED = [
-    refused(1, "no file", remove(PEOPLE), f"{PEOPLE}: not found"),
+    refused(1, "no file", remove(PEOPLE), f"params.yaml: datasets.people.path: {PEOPLE}: not found"),
     refused(2, "zero bytes", write(PEOPLE, b""), f"{PEOPLE}: is empty (expected a header and rows)"),
     refused(3, "a header alone", lines(PEOPLE, lambda n: n == 1), f"{PEOPLE}: has a header but no rows"),
     refused(4, "a folder", instead(os.mkdir), f"{PEOPLE}: is a folder (expected a CSV file)"),
@@ -232,7 +232,8 @@ REFUSED = [
         29,
         "a class of one row",
         change(PEOPLE, "f0,no", "f0,maybe"),
-        f"{PEOPLE}: ill `maybe` has 1 example(s) that are neither equal nor of one group (a split in 3 takes",
+        f"{PEOPLE}: ill `maybe` has 1 example(s) that are neither equal nor of one group (a split in 3 takes at least "
+        "3: add others, or remove `maybe`)",
     ),
     refused(
         30,
@@ -254,7 +255,7 @@ REFUSED = [
         32,
         "fewer rows than `rows` asks for",
         params("    target: ill\n", "    target: ill\n    rows: [50, 1000]\n"),
-        f"{PEOPLE}: 40 rows (expected 50 to 1,000) {PAGE}",
+        f"{PEOPLE}: 40 rows (expected 50 to 1,000, by `rows`) {PAGE}",
         "validate",
     ),
     refused(35, "two gigabytes", huge(PEOPLE, 2_000_000_001), f"{PEOPLE}: 2,000,000,001 bytes (at most 2,000,000,000"),

@@ -138,7 +138,7 @@ BAD = {
     "a rare class": (
         lambda: [plant(f"emu/{i}.png", PNG) for i in range(5)],  # five times the same
         {"objective": "multiclass"},
-        "pets: label `emu` has 1 example(s) that are neither equal nor of one group (a split in 3 takes at least 3)",
+        "pets: label `emu` has 1 example(s) that are neither equal nor of one group (a split in 3 takes at least 3: ad",
     ),
     "three classes": (
         lambda: pets(("emu",)),

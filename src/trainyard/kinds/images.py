@@ -337,7 +337,7 @@ def _opened(content: bytes, where: str) -> Any:
     except Image.DecompressionBombError:  # of so many that Pillow itself refuses
         raise BadInput(f"{where}: too many pixels (at most {MOST_PIXELS} in all)") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise BadInput(f"{where}: broken image ({error})") from None
+        raise BadInput(f"{where}: broken image ({error}; replace or remove it)") from None
     return image
 
 

@@ -17,7 +17,8 @@ from trainyard.quality.splits import SPLITS, TRAIN
 REMEDIES = {
     "contradictions": "mend the labels, or add what tells such examples apart",
     "duplicates": "leave one out, or put them in one split",
-    "giveaways": "keep it from the model, or list it under `audit_allow` if it is known before the answer",
+    "giveaways": "keep it from the model, in tables by `ignore`, in series by `columns`, or list it under "
+    "`audit_allow` if it is known before the answer",
     "groups": "put the group in one split",
     "likeness": "leave one out, or put them in one split",
     "time": "let each split end before the next one begins",

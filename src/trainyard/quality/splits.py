@@ -38,7 +38,13 @@ def draw(
     else:
         splits = _as_given(given, strata, groups, validation, seed, where)
     if untaught := sorted(set(strata) - set(strata[splits == TRAIN])):
-        raise BadInput(f"{where}: {strata.name} `{untaught[0]}` has no example in the training part")
+        lost = strata == untaught[0]
+        tied = strata[groups.isin(groups[lost]) & ~lost]
+        hint = "add some there"
+        if len(tied):
+            told = f"{lost.idxmax()} is equal to, or of one group with, {tied.index[0]} of `{tied.iloc[0]}`"
+            hint = f"{told}: remove one of them, or add others"
+        raise BadInput(f"{where}: {strata.name} `{untaught[0]}` has no example in the training part ({hint})")
     return splits
 
 
@@ -72,7 +78,8 @@ def stratified(strata: pd.Series, groups: pd.Series, shares: dict[str, float], s
     for stratum, members in stratum_of.groupby(stratum_of, sort=True):
         if len(members) <= len(shares):
             told = f"{strata.name} `{stratum}` has {len(members)} example(s) that are neither equal nor of one group"
-            raise BadInput(f"{where}: {told} (a split in {len(shares) + 1} takes at least {len(shares) + 1})")
+            remedy = "add others" + (f", or remove `{stratum}`" if strata.nunique() > 1 else "")
+            raise BadInput(f"{where}: {told} (a split in {len(shares) + 1} takes at least {len(shares) + 1}: {remedy})")
         keys = pd.util.hash_array(members.index.astype(str).to_numpy(object), hash_key=f"{seed:016d}")
         order = members.index.to_numpy()[np.argsort(keys, kind="stable")]
         ends = _ends(sizes[order].to_numpy(), list(shares.values()))

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 def prepare(name: str, params: Params) -> None:
     """Write `build/NAME` from `params.datasets[name]`."""
+    params.require_data(name)
     spec = params.dataset(name)
     kind = kinds.of(spec)
     if not files.read_json(Path("reports/data") / name / "verdict.json")["passed"]:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 def validate(name: str, params: Params) -> None:
     """Write `reports/data/NAME` about `params.datasets[name]`; raises BadInput where an expectation does not hold."""
+    params.require_data(name)
     spec = params.dataset(name)
     kind = kinds.of(spec)
     manifest = kind.manifest(spec)

@@ -57,7 +57,7 @@ def of_table(manifest: pd.DataFrame, rows: tuple[int, int], columns: Sequence[st
         "ExpectTableRowCountToBeBetween",
         {"min_value": least, "max_value": most},
         holds=f"there are {least:,} to {most:,} rows",
-        fails=f"{len(manifest):,} rows (expected {least:,} to {most:,})",
+        fails=f"{len(manifest):,} rows (expected {least:,} to {most:,}, by `rows`)",
     )
     lacking = [f"no column `{column}`" for column in columns if column not in manifest]
     others = [f"column `{column}` is not expected" for column in manifest if only and column not in columns]
