@@ -40,7 +40,7 @@ pip := .venv/bin/python -m pip
 gpu := import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices("GPU") and "error: DEVICE is gpu, but TensorFlow sees none")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro pull push changed settled offer accept drift retrain ui serve screenshots bench bench-serving bench-seeds bench-transfer results test test-slow test-all newest check format lock dist release
+.PHONY: help setup repro pull push changed settled offer accept drift retrain ui serve screenshots bench bench-serving bench-seeds bench-transfer lessons results test test-slow test-all newest check format lock dist release
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -107,6 +107,9 @@ bench-seeds: $(ready) ## Measure what the shipped models are worth over five see
 bench-transfer: $(ready) ## Measure what pretrained weights are worth on four tasks (hours; PHOTOS=FOLDER, KERAS_HOME=FOLDER)
 	[ -d data/fetched/fashion_mnist ] || trainyard fetch fashion_mnist
 	python benchmarks/transfer.py $(if $(PHOTOS),--photos '$(PHOTOS)')
+
+lessons: $(ready) ## Train what docs/lessons.md tells, and write its tables and curves (about 25 minutes on two cores)
+	python benchmarks/lessons.py
 
 results: repro ## Write the figures of README's table of what ships, with device and minutes
 	python scripts/make_results.py
