@@ -82,3 +82,8 @@ def test_minutes_and_device_are_those_of_the_run_with_the_model_s_content(projec
     (model / "model.keras").write_text("other weights")
     with results.registry() as took:
         assert took("mlp") == results.UNKNOWN
+
+
+def test_the_figures_of_readme_are_those_of_reports():
+    done = run(ROOT, "--check")
+    assert done.returncode == 0, done.stderr
