@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from ruamel.yaml import YAML
 from scipy import stats
 from seeds import prepared, trained
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[1] / "docs" / "lessons.md"
 PICTURES = PAGE.with_suffix("")
 LEAST = 0.005
-"""What one run may differ from another at least: so much another model of CPU moves."""
+"""What one run may differ from another at least, or by an epoch: so much another model of CPU moves."""
 READING = ("beam", "words")
 """Knobs by which a transcript is read: nothing is trained anew for them."""
 
@@ -179,34 +180,35 @@ def _scratch() -> "TemporaryDirectory[str]":
 # === Tables ===
 
 
+def measured(table: Table, seeds: Sequence[int]) -> dict[str, dict[str, list[float]]]:
+    """The figures of a table by row and column, one a seed; the main metric has its own name."""
+    dataset = turned(table.rows[0]).model(table.rows[0][0]).dataset
+    main = drawn(dataset, seeds[0]).objective.main
+    found = {}
+    for row in table.rows:
+        outcomes = [outcome(row, seed) for seed in seeds]
+        columns = (*table.columns, main)
+        found[told(row, table)] = {column: [one.figure(column) for one in outcomes] for column in columns}
+    for place, which in enumerate(("classical", "naive") if table.baselines else ()):
+        asked = [(drawn(dataset, seed), compared(dataset, seed)[1 - place]) for seed in seeds]
+        values = [data.objective.metrics[main](data.test.target, baseline.answer) for data, baseline in asked]
+        found[f"{asked[0][1].name} ({which})"] = {main: values}
+    return found
+
+
 def markdown(table: Table) -> str:
     """A table of the page."""
-    seeds = range(1, table.seeds + 1)
-    by_row = {row: [outcome(row, seed) for seed in seeds] for row in table.rows}
-    data = by_row[table.rows[0]][0].data
-    main = data.objective.main
-    figures_of = {told(row, table): [one.figure(main) for one in found] for row, found in by_row.items()}
-    first = next(iter(figures_of.values()))
-    cells = {told(row, table): [_mean(column, found) for column in table.columns] for row, found in by_row.items()}
-    for place, which in enumerate(("classical", "naive") if table.baselines else ()):
-        answers = [compared(data.name, seed)[1 - place] for seed in seeds]
-        targets = [one.data.test.target for one in by_row[table.rows[0]]]
-        metric = data.objective.metrics[main]
-        name = f"{answers[0].name} ({which})"
-        figures_of[name] = [metric(true, one.answer) for true, one in zip(targets, answers, strict=True)]
-        cells[name] = [""] * len(table.columns)
-    head = [
-        "",
-        *(column.replace("_", " ") for column in table.columns),
-        "seed 1",
-        f"{main.replace('_', ' ')}, mean of {table.seeds} seeds",
-    ]
-    lines = [[*head, "one run", "against the first row"]]
-    for name, values in figures_of.items():
-        low, high = one_run(values)
-        low, high = max(low, 0.0), min(high, 1.0) if data.objective.classifies else high
+    found = measured(table, range(1, table.seeds + 1))
+    *_, main = next(iter(found.values()))
+    first = next(iter(found.values()))[main]
+    head = ["", *table.columns, "seed 1", f"{main}, mean of {table.seeds} seeds", "one run", "against the first row"]
+    lines = [[name.replace("_", " ") for name in head]]
+    for name, figures_of in found.items():
+        values = figures_of[main]
+        beside = [cell(column, figures_of.get(column, ())) for column in table.columns]
+        low, high = one_run(main, values)
         against = "" if values is first else interval([a - b for a, b in zip(values, first, strict=True)])
-        lines.append([name, *cells[name], f"{values[0]:.3f}", interval(values), f"{low:.3f} to {high:.3f}", against])
+        lines.append([name, *beside, f"{values[0]:.3f}", interval(values), f"{low:.3f} to {high:.3f}", against])
     head, *rows = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([head, f"|{'---|' * len(lines[0])}", *rows])
 
@@ -219,10 +221,23 @@ def told(row: Row, table: Table) -> str:
     return " ".join([*parts, *(f"`{knob}`" for knob in knobs)])
 
 
-def one_run(values: Sequence[float]) -> tuple[float, float]:
+def one_run(column: str, values: Sequence[float]) -> tuple[float, float]:
     """Ends of the 95% prediction interval of one more seed."""
-    wide = max(_half(values) * np.sqrt(len(values) + 1), LEAST)
-    return np.mean(values) - wide, np.mean(values) + wide
+    mean, wide = _spread(column, values)
+    return max(mean - wide, 0.0), min(mean + wide, 1.0) if column == "accuracy" else mean + wide
+
+
+def cell(column: str, values: Sequence[float]) -> str:
+    """What a table says of a column beside the main one: the mean, and how far one run may be from it."""
+    if not values or column == "weights":
+        return "".join(f"{value:,.0f}" for value in values[:1])
+    mean, wide = _spread(column, values)
+    return f"{mean:.1f} ± {wide:.1f}" if column == "epoch" else f"{mean:.3f} ± {wide:.3f}"
+
+
+def _spread(column: str, values: Sequence[float]) -> tuple[float, float]:
+    wide = max(_half(values) * np.sqrt(len(values) + 1), 1.0 if column == "epoch" else LEAST)
+    return float(np.mean(values)), wide
 
 
 def interval(values: Sequence[float]) -> str:
@@ -233,11 +248,6 @@ def interval(values: Sequence[float]) -> str:
 
 def _half(values: Sequence[float]) -> float:
     return float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
-
-
-def _mean(column: str, found: Sequence[Outcome]) -> str:
-    mean = np.mean([one.figure(column) for one in found])
-    return f"{mean:,.0f}" if column in ("weights", "epoch") else f"{mean:.3f}"
 
 
 def replaced(page: str, name: str, text: str) -> str:
@@ -256,6 +266,7 @@ def _axes(title: str, x: str, y: str, width: float = 7.0) -> tuple[Figure, Axes]
     figure = Figure(figsize=(width, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=x, ylabel=y)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.title.set_fontsize(10)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -379,6 +390,7 @@ TABLES: dict[str, Table] = {
         (
             ("pixels",),
             ("pixels", "layers=[]"),
+            ("pixels", "layers=[]", "optimizer.learning_rate=0.01"),
             ("pixels", "layers=[8]"),
             ("pixels", "layers=[64]"),
             ("pixels", DEEP),
