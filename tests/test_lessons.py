@@ -133,6 +133,68 @@ def test_an_interval_holds_what_it_should(lessons):
     assert lessons.interval(values) == "0.940 [0.901, 0.979]"
 
 
+FOUND = {
+    "layers": [
+        ("below", "`layers=[]`"),
+        ("around", "`layers=[]` `optimizer.learning_rate=0.01`"),
+        ("below", "`layers=[8]`"),
+        ("around", "`layers=[64]`"),
+        ("below", "`layers=[32, 32, 32, 32, 32, 32, 32, 32]`"),
+        ("below", "`layers=[32, 32, 32, 32, 32, 32, 32, 32]` `activation=sigmoid`"),
+        ("around", "`layers=[32, 32, 32, 32, 32, 32, 32, 32]` `activation=sigmoid` `batch_normalization=true`"),
+    ],
+    "layers-tumours": [
+        ("below", "`layers=[]`"),
+        ("around", "`layers=[256, 256]`"),
+        ("around", "logistic regression (classical)"),
+    ],
+    "activations": [
+        ("around", "`activation=linear`"),
+        ("below", "`activation=sigmoid`"),
+        ("around", "`activation=tanh`"),
+        ("around", "`activation=leaky_relu`"),
+        ("around", "`activation=gelu`"),
+    ],
+    "losses": [
+        ("around", "`loss=mean_squared_error`"),
+        ("around", "`loss=mean_absolute_error`"),
+        ("around", "`loss=categorical_focal_crossentropy`"),
+    ],
+    "losses-tumours": [("around", "`loss=mean_squared_error`")],
+    "losses-climate": [("around", "`loss=mean_absolute_error`")],
+    "optimizers": [
+        ("below", "`optimizer.name=sgd` `optimizer.learning_rate=0.01`"),
+        ("below", "`optimizer.name=sgd` `optimizer.learning_rate=0.1`"),
+        ("around", "`optimizer.name=sgd` `optimizer.learning_rate=0.1` `optimizer.momentum=0.9`"),
+        ("around", "`optimizer.learning_rate=0.01`"),
+        ("below", "`optimizer.learning_rate=0.1`"),
+        ("above", "`optimizer.learning_rate={name: CosineDecay, initial_learning_rate: 0.01, decay_steps: 680}`"),
+    ],
+}
+"""Where the interval against the first row lies, of 0, in the words below the tables."""
+
+
+def side(cell):
+    """Where an interval lies of 0."""
+    low, high = map(float, re.search(r"\[(.+), (.+)\]", cell).groups())
+    return "below" if high < 0 else "above" if low > 0 else "around"
+
+
+def test_a_finding_that_another_table_does_not_bear_is_told():
+    assert [side(f"0.1 [{ends}]") for ends in ("-0.2, -0.1", "-0.1, 0.3", "0.000, 0.000", "0.1, 0.2")] == [
+        "below",
+        "around",
+        "around",
+        "above",
+    ]
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_the_words_below_a_table_are_what_it_bears(name):
+    table = rows(MARKED[name])
+    assert [(side(table[row]["against the first row"]), row) for _, row in FOUND[name]] == FOUND[name]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MARKED)
 def test_figures_come_again_within_the_spread_that_the_page_says(lessons, name):
@@ -153,6 +215,15 @@ def test_seed_1_is_what_the_line_reports(lessons):
     metrics = files.read_json(ROOT / "reports/models/mlp/metrics.json")["test"]
     for metric in ("accuracy", "log_loss"):
         assert found.figure(metric) == pytest.approx(metrics[metric]["value"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_absolute_error_gives_up_a_class_under_seed_1(lessons):
+    """As lesson 3 says."""
+    found = lessons.outcome(("pixels", "loss=mean_absolute_error"), 1)
+    recalls = {digit: found.figure(digit) for digit in found.data.classes}
+    assert recalls.pop("8") == 0
+    assert min(recalls.values()) > 0.85
 
 
 @pytest.mark.slow
