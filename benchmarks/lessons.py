@@ -24,6 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from ruamel.yaml import YAML
 from scipy import stats
 from seeds import prepared, trained
@@ -100,7 +101,7 @@ def main() -> None:
         text = markdown(table)
         files.write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), name, text))
         for picture, draw in table.pictures.items():
-            figures.save(draw(table), PICTURES / f"{picture}.png")
+            save(draw(table), PICTURES / f"{picture}.png")
         print(f"{name}: {time.monotonic() - began:.0f} s\n{text}", flush=True)
 
 
@@ -273,16 +274,21 @@ def _axes(title: str, x: str, y: str, width: float = 7.0) -> tuple[Figure, Axes]
     return figure, axes
 
 
-def curves(title: str, column: str = "val_loss", *, beside: str = "", log: bool = False) -> Callable[[Table], Figure]:
-    """Draws a column of the history, a line a row, the mean over the seeds; `beside` is another one, dashed."""
+def curves(
+    title: str, column: str = "val_loss", *, beside: str = "", log: bool = False, rows: int | None = None
+) -> Callable[[Table], Figure]:
+    """Draws a column of the history, a line a row, the mean over the seeds up to where the first of them stopped.
+
+    `beside` is another one, dashed; `rows` is how many rows have lines, all by default.
+    """
 
     def draw(table: Table) -> Figure:
         figure, axes = _axes(title, "epoch", "loss")
-        for number, row in enumerate(table.rows):
+        for number, row in enumerate(table.rows[:rows]):
             for one, style in ((column, "-"), (beside, "--")):
                 if one:
                     histories = [outcome(row, seed).history[one] for seed in range(1, table.seeds + 1)]
-                    mean = pd.concat(histories, axis=1).mean(axis=1)
+                    mean = pd.concat(histories, axis=1).dropna().mean(axis=1)
                     label = fill(told(row, table).replace("`", ""), 36) if style == "-" else None
                     axes.plot(mean.index, mean, style, color=f"C{number}", label=label)
         if log:
@@ -297,6 +303,15 @@ def _by_magnitude(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")  # not 10 to some power, as figures read no mathematics
     axes.yaxis.set_minor_formatter("")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG of 128 colours: a third of the bytes, in a repository that people clone."""
+    figures.save(figure, path)
+    with Image.open(path) as picture:
+        light = picture.convert("RGB").quantize(128)
+    with files.replacing(path) as draft:
+        light.save(draft, format="png", optimize=True)
 
 
 def gradients(rows: Mapping[str, Row]) -> Callable[[Table], Figure]:
@@ -461,7 +476,7 @@ TABLES: dict[str, Table] = {
             ("wide", "best_epoch=true", "early_stopping.patience=5"),
         ),
         columns=("loss", "log_loss", "epoch"),
-        pictures={"regularisation": curves("validation loss; dashed: training loss", beside="loss", log=True)},
+        pictures={"regularisation": curves("validation loss; dashed: training loss", beside="loss", log=True, rows=3)},
     ),
     "convolution": Table(
         (

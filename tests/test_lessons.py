@@ -72,7 +72,7 @@ def test_the_page_shows_the_curves_of_the_script(lessons):
     shown = set(re.findall(r"\]\(lessons/([\w-]+)\.png\)", PAGE))
     assert shown == {picture for table in lessons.TABLES.values() for picture in table.pictures}
     for picture in shown:
-        assert (ROOT / "docs/lessons" / f"{picture}.png").is_file()
+        assert (ROOT / "docs/lessons" / f"{picture}.png").stat().st_size < 60_000
 
 
 def test_what_is_linked_is_there():
@@ -169,6 +169,12 @@ FOUND = {
         ("around", "`optimizer.learning_rate=0.01`"),
         ("below", "`optimizer.learning_rate=0.1`"),
         ("above", "`optimizer.learning_rate={name: CosineDecay, initial_learning_rate: 0.01, decay_steps: 680}`"),
+    ],
+    "regularisation": [
+        ("around", "`dropout=0.5`"),
+        ("around", "`l2=0.001`"),
+        ("around", "`best_epoch=true`"),
+        ("around", "`best_epoch=true` `early_stopping.patience=5`"),
     ],
 }
 """Where the interval against the first row lies, of 0, in the words below the tables."""
