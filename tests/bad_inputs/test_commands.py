@@ -65,7 +65,7 @@ def test_prepare_refuses_and_writes_nothing(project, refuses, name, plant, told)
 def test_what_was_prepared_before_stays_as_it_was(project, refuses, name):
     assert cli.main(["prepare", name]) == 0
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("path: data/", "path: nowhere/"))
-    refuses("nowhere/", ["prepare", name])
+    refuses(f"params.yaml: datasets.{name}.path: nowhere/", ["prepare", name])
     assert (project / "build" / name / "facts.json").is_file()
 
 
