@@ -27,7 +27,7 @@ PARAMS = {
 def yard(here, monkeypatch):
     """A project in which all is well; DVC and the device are asked elsewhere."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(device, "start", lambda training, seed: "cpu")
+    monkeypatch.setattr(device, "start", lambda training, seed: {"trainyard.device": "cpu"})
     answers = {"cache dir": str(here / ".dvc/cache"), "config core.site_cache_dir": str(here / "site")}
     monkeypatch.setattr(doctor, "_dvc", lambda *command: answers[" ".join(command)])
     (here / "site").mkdir(mode=0o700)

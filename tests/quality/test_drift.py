@@ -225,8 +225,9 @@ def test_what_is_sure_but_small_is_no_drift():
 def test_of_few_it_is_told_that_only_a_large_shift_shows():
     rng = np.random.default_rng(0)
     old, few, enough = (clean(rng, count) for count in (200, 29, 30))
-    assert drift.compare(side(old), side(few)).told.endswith("Of 29 new ones only a large shift shows.")
-    assert drift.compare(side(old), side(enough)).told.endswith("at least).")
+    told = [drift.compare(side(old), side(new), level=0.05, least=0.02).told for new in (few, enough)]
+    assert told[0].endswith("Of 29 new ones only a large shift shows.")
+    assert told[1].endswith("at least).")
 
 
 def test_it_is_told_in_a_sentence_and_as_json():
