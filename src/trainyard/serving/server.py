@@ -8,6 +8,7 @@ SIGHUP has every model look up its version again, and take another's place only 
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -328,6 +329,7 @@ async def _serve(
         server = Server(config, ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        gc.freeze()  # else all that was imported is looked at now and then, while everybody waits
         reloading = asyncio.create_task(_reload(again, pinned, desks, place))
         try:
             await server.serve([listener])

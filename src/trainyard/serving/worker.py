@@ -5,6 +5,7 @@ a decoder, ends this process and no other. What goes to and fro are frames of by
 each: a list of what is asked in JSON and then each body; and as many answers likewise, as soon as some are there.
 """
 
+import gc
 import json
 import logging
 import signal
@@ -71,6 +72,7 @@ def work(channel: socket.socket, pinned: Pinned, serve: Serve) -> None:
         except (TrainyardError, OSError) as error:  # files that are gone, where the server has ended meanwhile
             _send(stream, json.dumps({"refused": str(error)}).encode())
             return
+        gc.freeze()  # else all of TensorFlow's objects are looked at now and then, and that takes 0.2 s
         _send(stream, json.dumps(answerer.about()).encode())
         while head := _received(stream):
             asked = [Asked(what, kind, _received(stream)) for what, kind in json.loads(head)]
