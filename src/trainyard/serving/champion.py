@@ -22,7 +22,6 @@ from trainyard.quality.evaluation import named_answers
 from trainyard.quality.objectives import OBJECTIVES
 from trainyard.serving import runtime
 from trainyard.serving.question import Reader
-from trainyard.serving.runtime import NEAR
 from trainyard.tracking import Pinned
 
 MOST_ROWS = 256
@@ -115,7 +114,7 @@ class Champion:
             found = found.loc[expected.index] if self.about["kind"] == "series" else found[: len(expected)]
         else:
             expected = self.named(saved.answers(self.model, self.about, values), names)
-        same = [_same(found[name], expected[name]) for name in expected]
+        same = [runtime.equal(found[name].to_numpy(), expected[name].to_numpy()) for name in expected]
         if not all(same):
             where = f"{self.pinned.model}: version {self.pinned.version}"
             raise BadInput(f"{where} does not answer its example as it did when it was registered")
@@ -161,9 +160,3 @@ class Champion:
         samples = values["samples"]
         length = max(SOUND, 1 << max(samples.shape[1] - 1, 0).bit_length())
         return {**values, "samples": np.pad(samples.astype(np.float32), ((0, 0), (0, length - samples.shape[1])))}
-
-
-def _same(found: "pd.Series[Any]", expected: "pd.Series[Any]") -> bool:
-    if not pd.api.types.is_numeric_dtype(expected):
-        return found.tolist() == expected.tolist()
-    return bool(np.allclose(found, expected, rtol=NEAR, atol=NEAR))

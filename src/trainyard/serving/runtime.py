@@ -56,7 +56,7 @@ def _found(
     told = []
     for rows in ROWS:
         raw = {name: array[np.arange(rows) % len(array)] for name, array in examples.items()}
-        if not _equal(*(exporting.read(about, ask(raw)) for ask in (ours, file.outputs))):
+        if not equal(*(exporting.read(about, ask(raw)) for ask in (ours, file.outputs))):
             return {"faster": False, "why": f"{NAMES[to]} answers {rows} of its examples otherwise"}
         taken = np.array([[_milliseconds(ask, raw) for ask in (ours, file.outputs)] for _ in range(CALLS)])
         before, after = np.median(taken, axis=0)
@@ -66,8 +66,9 @@ def _found(
     return {"faster": True, "why": ", ".join(told), "inputs": file.inputs}
 
 
-def _equal(found: Array, expected: Array) -> bool:
-    if found.dtype.kind == "f":
+def equal(found: Array, expected: Array) -> bool:
+    """Whether answers are the same: numbers but for rounding, texts letter for letter."""
+    if expected.dtype.kind in "fiu":
         return bool(np.allclose(found, expected, rtol=NEAR, atol=NEAR))
     return found.tolist() == expected.tolist()
 
