@@ -54,6 +54,16 @@ def test_sigterm_ends_in_order(here):
     assert not Path(".trainyard").exists()
 
 
+@pytest.mark.parametrize("around", [NOTHING, "epochs()"])
+def test_sigterm_ends_in_order_what_nobody_reads_any_more(here, around):
+    running = working("[time.sleep(0.1) for _ in range(5)]", around)
+    running.stderr.close()
+    running.terminate()
+    with running.stdout as told:
+        assert told.read() == "in order\n"
+    assert running.wait(5) == 143
+
+
 def test_an_epoch_comes_to_its_end_first(here):
     body = "time.sleep(0.1); print('an epoch', flush=True); guard.ending() and guard.end(); print('another')"
     running = working(body, "epochs()")

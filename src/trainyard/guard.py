@@ -127,7 +127,8 @@ def _end(words: bytes, *_: object) -> None:
     if not _told.is_set():
         _told.set()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second signal must not break off what the first one ends
-        os.write(2, words)  # not through a stream, which may be in the middle of a line
+        with suppress(OSError):  # who would read it may be gone, too
+            os.write(2, words)  # not through a stream, which may be in the middle of a line
         if not _in_epochs.is_set():
             end()
     elif _late.is_set() and _in_epochs.is_set():

@@ -158,6 +158,24 @@ def test_sigterm_in_a_training(yard, engine):
 
 
 @pytest.mark.fault(
+    number=10,
+    what="SIGTERM in a training whose lines nobody reads any more, as who started it is gone",
+    then="the same: it is told to end, and did not fail",
+)
+def test_sigterm_in_a_training_that_nobody_hears(yard):
+    yard.replace("params.yaml", *LONG)
+    into = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+    command = ["trainyard", "train", "m"]
+    with subprocess.Popen(command, cwd=yard.folder, env=yard.environment, start_new_session=True, **into) as started:
+        assert any("epoch 3/" in line for line in started.stdout)
+        started.stdout.close()
+        os.kill(started.pid, signal.SIGTERM)
+        assert started.wait(15) == 143
+    assert yard.runs()[-1] == "KILLED"
+    yard.holds()
+
+
+@pytest.mark.fault(
     number=24,
     what="two `dvc repro` at once",
     then="the second is refused at once in one line, exit 5; the first goes on",
