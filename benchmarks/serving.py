@@ -31,10 +31,9 @@ from trainyard.tracking import raw
 ROOT = Path(__file__).parents[1]
 MODELS = {"mlp": "a row of 30 numbers", "cnn": "a PNG of 8x8 pixels in base64", "mobilenet": "a JPEG in base64"}
 CONNECTIONS, CROWD = 16, 64
-"""At once, and where there are too many, of several addresses."""
+"""At once, and where there are too many."""
 WAITING = Serve().waiting
-ADDRESSES = 4
-AWAY = (429, 503)
+AWAY = 503
 LOST = 0
 """Stands for the status of an answer that did not come."""
 SECONDS = 10.0
@@ -88,10 +87,7 @@ async def load(port: int, question: bytes, connections: int, seconds: float) -> 
     """Latency and status of every answer."""
     loop, end = asyncio.get_running_loop(), time.perf_counter() + seconds
     made = [
-        await loop.create_connection(
-            lambda: Connection(question, end), "127.0.0.1", port, local_addr=(f"127.0.0.{1 + number % ADDRESSES}", 0)
-        )
-        for number in range(connections)
+        await loop.create_connection(lambda: Connection(question, end), "127.0.0.1", port) for _ in range(connections)
     ]
     await asyncio.wait([protocol.over for _, protocol in made], timeout=seconds + 60)
     return [answer for _, protocol in made for answer in protocol.answers]
@@ -113,7 +109,7 @@ def client() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         answers = runner.run(load(port, question.encode(), connections, seconds))
     took, status = np.array([one for one, _ in answers]), np.array([one for _, one in answers])
-    good, away = took[status == 200] * 1000, took[np.isin(status, AWAY)] * 1000
+    good, away = took[status == 200] * 1000, took[status == AWAY] * 1000
     print(
         json.dumps(
             {
@@ -124,7 +120,7 @@ def client() -> None:
                 "away": len(away),
                 "away_p99": float(np.quantile(away, 0.99)) if len(away) else 0.0,
                 "away_most": float(away.max()) if len(away) else 0.0,
-                "errors": int((~np.isin(status, [200, *AWAY])).sum()),
+                "errors": int((~np.isin(status, [200, AWAY])).sum()),
             }
         )
     )
@@ -244,7 +240,7 @@ def crowded() -> str:
         server.end()
     print("crowd", usual, full, many, flush=True)
     return (
-        f"{CROWD} connections of {ADDRESSES} addresses that ask again at once, where {WAITING} requests may wait: "
+        f"{CROWD} connections that ask again at once, where {WAITING} requests may wait: "
         f"{many['away']:,} were sent away with 503, {many['errors']} lost; 99 of 100 of those sent away within "
         f"{many['away_p99']:.0f} ms and all within {many['away_most']:.0f} ms; those taken in had a p95 of "
         f"{many['p95']:.1f} ms, {many['p95'] / full['p95']:.2f} times that of {WAITING} connections, of which none is "

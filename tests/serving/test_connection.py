@@ -222,8 +222,15 @@ def test_a_header_after_a_body_is_no_part_of_it(running):
     assert found.startswith(b"HTTP/1.1 200 ")
 
 
-def test_no_address_has_more_than_half_of_the_connections(running, monkeypatch):
+def test_no_address_of_another_machine_has_more_than_half_of_the_connections(running, monkeypatch):
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 8)
+    with contextlib.ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(running.client("127.0.0.2"))
+        time.sleep(0.1)
+        assert len(running.server.server_state.connections) == 8
+    time.sleep(0.1)
+    monkeypatch.setattr(server.app, "bound", lambda host: host != "127.0.0.2")
     with contextlib.ExitStack() as held:
         clients = [held.enter_context(running.client("127.0.0.2")) for _ in range(8)]
         time.sleep(0.1)

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import multiprocessing
 import socket
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from trainyard import tracking
 from trainyard.params import Serve
 from trainyard.serving import server
-from trainyard.serving.desk import Busy, Desk
+from trainyard.serving.desk import Busy, Desk, Worker
 from trainyard.serving.worker import ANSWERS, Asked, Reply
 from trainyard.tracking import Pinned
 
@@ -78,6 +81,31 @@ def test_it_ends_whatever_has_become_of_its_queue(caplog):
 
     asyncio.run(run())
     assert "m: answers no more: RuntimeError('nobody foresaw it')" in caplog.text
+
+
+def test_a_process_that_starts_keeps_its_end_though_the_server_ends(monkeypatch):
+    begun, goes_on, held = threading.Event(), threading.Event(), []
+
+    class Process:
+        def __init__(self, args, **_):
+            self.theirs = args[0]
+
+        def start(self):
+            begun.set()
+            goes_on.wait(10)
+            held.append(self.theirs.fileno())
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Process=Process))
+
+    async def run():
+        starting = asyncio.create_task(Worker.start(Pinned("m", "1", "c", "0" * 64, "t", None), Serve()))
+        await asyncio.to_thread(begun.wait, 10)
+        starting.cancel()
+        await asyncio.wait([starting])
+        goes_on.set()
+
+    asyncio.run(run())
+    assert held != [-1]
 
 
 def test_an_answer_comes_within_its_seconds_or_not_and_no_process_that_works_is_ended():
@@ -160,7 +188,7 @@ def test_a_version_that_cannot_be_fetched_is_looked_up_again_when_told_so_again(
     assert "No space left on device; version 1 answers on" in caplog.text
 
 
-def test_a_client_has_no_more_than_half_of_the_places_and_a_body_that_comes_has_one():
+def test_a_client_has_no_more_than_half_of_the_places_but_for_who_may_be_many():
     async def run():
         one = desk(Slow(), waiting=4)
         async with contextlib.AsyncExitStack() as held:
@@ -176,6 +204,12 @@ def test_a_client_has_no_more_than_half_of_the_places_and_a_body_that_comes_has_
                     await asks(one, "c")
                 assert busy.value.status == 503
         assert one.load == 0
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(4):
+                await held.enter_async_context(one.place(None))
+            with pytest.raises(Busy, match="4 requests wait already") as busy:
+                one.refuse(None)
+            assert busy.value.status == 503
         await one.close()
 
     asyncio.run(run())

@@ -186,11 +186,10 @@ def test_headers_without_end_are_refused(served):
 
 @pytest.mark.slow
 @pytest.mark.bad_input(
-    number=84, what="250 slow connections of a client", then="429, or ended after 10 s; others notice nothing"
+    number=84, what="250 slow connections of a client", then="ended after 10 s; others notice nothing"
 )
 def test_slow_clients_harm_nobody(served):
-    address, source = ("127.0.0.1", served.port), ("127.0.0.2", 0)
-    slow = [socket.create_connection(address, 30, source) for _ in range(250)]
+    slow = [socket.create_connection(("127.0.0.1", served.port), 30) for _ in range(250)]
     try:
         head = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n" % ANSWERS.encode()
         for number, one in enumerate(slow):
@@ -204,7 +203,7 @@ def test_slow_clients_harm_nobody(served):
         assert worst < 1
         for one in slow:
             one.settimeout(5)
-            assert one.recv(100)[:12] in (b"HTTP/1.1 408", b"HTTP/1.1 429", b"")
+            assert one.recv(100)[:12] in (b"HTTP/1.1 408", b"")
     finally:
         for one in slow:
             one.close()

@@ -122,9 +122,6 @@ def test_what_is_too_much_is_sent_away_soon_and_told_when_to_come_again(tight):
         began = time.monotonic()
         found = tight.ask(*ASK)
         assert app.PAUSE <= time.monotonic() - began < 0.1
-        assert (found.status, found.headers["retry-after"]) == (429, "1")
-        assert found.told["error"] == "2 requests of yours wait already"
-        found = tight.ask(*ASK, source="127.0.0.2")
         assert (found.status, found.headers["retry-after"]) == (503, "1")
         assert found.told["error"] == "2 requests wait already"
     finally:

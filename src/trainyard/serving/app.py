@@ -61,7 +61,7 @@ class Measured:
         self.requests = Counter("trainyard_requests", "Requests answered.", ["model", "route", "status"], **told)
         self.rows = Counter("trainyard_rows", "Rows answered.", ["model"], **told)
         self.seconds = Histogram("trainyard_seconds", "Time to an answer.", ["model", "route"], buckets=BUCKETS, **told)
-        waiting = Gauge("trainyard_waiting", "Requests that come, wait or are answered.", ["model"], **told)
+        waiting = Gauge("trainyard_waiting", "Requests that wait or are answered.", ["model"], **told)
         about = Gauge("trainyard_model", "1 where the model is ready.", ["model"], **told)
         for name, desk in desks.items():
             waiting.labels(name).set_function(partial(getattr, desk, "load"))
@@ -139,8 +139,9 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
         try:
             desk = _desk(desks, name)
             most = int(1e6 * (serve.megabytes or LARGE.get(desk.about["kind"], 1.0)))
-            client = request.client.host if request.client else "-"
-            async with desk.place(client), bodies.read(request, most) as body:
+            client = request.client.host if request.client and not bound(request.client.host) else None
+            desk.refuse(client)  # before a body is read in vain; one that comes slowly takes no place
+            async with bodies.read(request, most) as body, desk.place(client):
                 size = len(body)
                 reply, about = await desk.ask(Asked(what, request.headers.get("content-type", ""), body))
             status, rows, version = reply.status, reply.rows, about["version"]
@@ -219,7 +220,7 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
 
 
 def bound(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
+    """Whether an address is of this machine alone."""
     return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
@@ -301,7 +302,7 @@ def _body_schema() -> dict[str, Any]:
         "415": "another content type",
         "421": "a host by which the server is not called",
         "422": "rows that the model does not take",
-        "429": "one client holds more than half of the places; Retry-After says when to come again",
+        "429": "one address holds more than half of the places; Retry-After says when to come again",
         "500": "a fault of the server; its log says where",
         "501": "another transfer encoding than chunked, or another protocol",
         "503": "no answer now; Retry-After says when to come again",

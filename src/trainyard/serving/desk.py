@@ -60,9 +60,12 @@ class Worker:
             context.set_forkserver_preload(PRELOADED)
         try:
             ours, theirs = socket.socketpair()
-            with theirs:
-                process = context.Process(target=work, args=(theirs, pinned, serve), name=pinned.model, daemon=True)
-                await asyncio.to_thread(process.start)
+            process = context.Process(target=work, args=(theirs, pinned, serve), name=pinned.model, daemon=True)
+            try:
+                await asyncio.to_thread(_start, process, theirs)
+            except BaseException:
+                ours.close()
+                raise
             worker = cls(process, await asyncio.open_connection(sock=ours, limit=2**24))
         except (OSError, EOFError) as error:  # too many files or processes
             raise EnvironmentFailed(f"{pinned.model}: no process can be started for it ({error})") from None
@@ -130,7 +133,7 @@ class Desk:
         self._worker: Worker | None = worker
         self._waiting: deque[Waiting] = deque()
         self._batch: list[Waiting] = []
-        self._places: Counter[str] = Counter()
+        self._places: Counter[str | None] = Counter()
         self._some = asyncio.Event()
         self._asked: Worker | None = None
         self._pump = asyncio.create_task(self._answer_all())
@@ -148,20 +151,24 @@ class Desk:
 
     @property
     def load(self) -> int:
-        """Requests whose bodies come, that wait, or are answered."""
+        """Requests that wait, or are answered."""
         return self._places.total()
 
-    @asynccontextmanager
-    async def place(self, client: str) -> AsyncIterator[None]:
-        """A place for a request, from before its body is read until it is answered; `client` is who asks.
+    def refuse(self, client: str | None) -> None:
+        """Raise Busy where no place is left, and, with another status, for a client that holds more than half of them.
 
-        Raises Busy where there is none, and, with another status, for a client that holds more than half of them.
+        `client` is who asks, None where one is not told from another.
         """
         self._refuse_unready()
-        if 2 * self._places[client] > self.serve.waiting:
+        if client is not None and 2 * self._places[client] > self.serve.waiting:
             raise Busy(f"{self._places[client]} requests of yours wait already", 1, 429)
         if self.load >= self.serve.waiting:
             raise Busy(f"{self.load} requests wait already", 1)
+
+    @asynccontextmanager
+    async def place(self, client: str | None) -> AsyncIterator[None]:
+        """A place for a request whose body is there, until it is answered; raises as `refuse`."""
+        self.refuse(client)
         self._places[client] += 1
         try:
             yield
@@ -272,3 +279,9 @@ class Desk:
                 else:  # a reload was faster
                     await began.end()
         log.info("%s: version %s answers again", self.pinned.model, self.pinned.version)
+
+
+def _start(process: Any, theirs: socket.socket) -> None:
+    """Start a process, and let go of its end: not sooner, though nobody waits for the start any more."""
+    with theirs:
+        process.start()

@@ -41,7 +41,7 @@ ENOUGH = 2**18
 MOST_HEADERS = 2**16
 """Bytes of an address and all headers."""
 MOST_CONNECTIONS = 512
-"""At a time, and of one address half of them."""
+"""At a time, and of one address of another machine half of them."""
 END = 10
 """Seconds for requests that are being answered, once the server is told to end."""
 
@@ -72,7 +72,8 @@ class Connection(HttpToolsProtocol):
         self._wait()
         clients = [one.client for one in self.connections if isinstance(one, Connection)]
         same = sum(client[0] == self.client[0] for client in clients if client and self.client)
-        if len(clients) > MOST_CONNECTIONS or 2 * same > MOST_CONNECTIONS:
+        shared = self.client is None or app.bound(self.client[0])  # of this machine, it may be a proxy
+        if len(clients) > MOST_CONNECTIONS or (not shared and 2 * same > MOST_CONNECTIONS):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
