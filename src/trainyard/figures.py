@@ -229,7 +229,8 @@ def forecasts(windows: Array, target: Array, answer: Array, names: pd.Index) -> 
         axes.plot(
             ahead, np.concatenate([last, answer[place]]), color=WRONG, marker=".", linestyle="--", label="forecast"
         )
-        _finish(axes, f"after {names[place]}", "", "")
+        day = str(names[place]).removesuffix("T00:00:00")  # where the clock tells nothing
+        _finish(axes, f"after {day}", "", "")
         axes.legend(frameon=False, fontsize=7)
     return figure
 

@@ -577,7 +577,7 @@ def test_baselines_answer_the_test_split_from_all_that_is_known_then(prepared):
     figures.save(figure, Path("mistakes.png"))
     assert len(figure.axes) == 6
     error = np.abs(data.test.target - naive.answer).mean(axis=1)
-    assert figure.axes[0].get_title() == f"after {data.test.rows.index[error.argmax()]}"
+    assert figure.axes[0].get_title() == f"after {data.test.rows.index[error.argmax()]}".removesuffix("T00:00:00")
 
 
 def test_what_the_kind_expects(here):
