@@ -1,7 +1,7 @@
 """What docs/lessons.md tells: the rows of its tables are trained under several seeds, as the line trains them.
 
     python benchmarks/lessons.py                     all tables and curves of the page
-    python benchmarks/lessons.py layers optimizers   some of them
+    python benchmarks/lessons.py layers recurrence   some of them
 
 Each seed draws split, initial weights and order; seed 1 is what `seed: 1` of params.yaml gives. What the page's own
 YAML blocks add to params.yaml is known. Tables stand between marks in the page, curves in docs/lessons/.
@@ -42,6 +42,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "lessons.md"
 PICTURES = PAGE.with_suffix("")
 LEAST = 0.005
 """What one run may differ from another at least, or by an epoch: so much another model of CPU moves."""
+READING = ("beam", "words")
+"""Knobs by which a transcript is read: nothing is trained anew for them."""
 
 Row = tuple[str, ...]
 """A model, then knobs of its block as `dvc exp run -S` takes them."""
@@ -131,12 +133,14 @@ def _pair(knob: str) -> tuple[str, str]:
 @cache
 def outcome(row: Row, seed: int) -> Outcome:
     """What comes of a row under a seed."""
-    data, model, history = learning(row, seed)
+    name, *knobs = row
+    learnt = tuple(knob for knob in knobs if _pair(knob)[0] not in READING)
+    data, model, history = learning((name, *learnt), seed)
     from trainyard.models import saved
     from trainyard.training import package
 
     return Outcome(
-        data, model, history, saved.answers(model, package.about(turned(row).model(row[0]), data), data.test.raw)
+        data, model, history, saved.answers(model, package.about(turned(row).model(name), data), data.test.raw)
     )
 
 
@@ -345,6 +349,55 @@ def first_gradient(row: Row, seed: int) -> list[float]:
     return [float(tf.norm(gradient)) for gradient in tape.gradient(mean, kernels)]
 
 
+def mistakes(table: Table) -> Figure:
+    """The first row's most telling mistakes, as `reports/models/MODEL/mistakes.png` has them."""
+    one = outcome(table.rows[0], 1)
+    return kinds.of(one.data.spec).mistakes(one.data.spec, one.data.facts, one.data.test, one.answer)
+
+
+def steps_ahead(table: Table) -> Figure:
+    """Mean absolute error by step ahead: of each row, and of the first one's baselines."""
+    figure, axes = _axes("error by months ahead, mean of the seeds", "months ahead", "mean absolute error, °C")
+    seeds = range(1, table.seeds + 1)
+    for row in table.rows:
+        errors = [_by_step(one.data.test.target, one.answer) for one in (outcome(row, seed) for seed in seeds)]
+        axes.plot(
+            range(1, len(errors[0]) + 1), np.mean(errors, axis=0), marker=".", label=told(row, table).replace("`", "")
+        )
+    data = outcome(table.rows[0], 1).data
+    for place in (1, 0):
+        found = [(drawn(data.name, seed).test.target, compared(data.name, seed)[place]) for seed in seeds]
+        errors = [_by_step(true, one.answer) for true, one in found]
+        axes.plot(range(1, len(errors[0]) + 1), np.mean(errors, axis=0), "--", marker=".", label=found[0][1].name)
+    axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _by_step(true: Array, answer: Array) -> Array:
+    return np.abs(true - answer).mean(axis=0)
+
+
+def frames(table: Table) -> Figure:
+    """What the first row says of each frame of a recording that it reads right: the probability of each letter."""
+    from trainyard.models import saved
+
+    one = outcome(table.rows[0], 1)
+    right = np.flatnonzero(one.answer == one.data.test.target)
+    place = right[np.argmax([len(one.data.test.target[i]) for i in right])]
+    raw = {name: values[place : place + 1] for name, values in one.data.test.raw.items()}
+    probabilities = np.exp(saved.predict(one.model, raw)[0])
+    said = str(one.data.test.target[place])
+    figure, axes = _axes(
+        f"“{said}”: probability of each letter, frame by frame; grey: the blank", "frame", "probability"
+    )
+    axes.plot(probabilities[:, 0], color="0.75")
+    for letter in sorted(set(said)):
+        curve = probabilities[:, 1 + one.data.classes.index(letter)]
+        axes.plot(curve)
+        axes.annotate("space" if letter == " " else letter, (int(curve.argmax()), float(curve.max())), fontsize=9)
+    return figure
+
+
 # === What the page tells ===
 
 DEEP = "layers=[32, 32, 32, 32, 32, 32, 32, 32]"
@@ -424,6 +477,74 @@ TABLES: dict[str, Table] = {
         ),
         columns=("loss", "log_loss", "epoch"),
         pictures={"regularisation": curves("validation loss; dashed: training loss", beside="loss", log=True, rows=3)},
+    ),
+    "convolution": Table(
+        (
+            ("strokes",),
+            ("pixels",),
+            ("strokes", "kernel=1"),
+            ("strokes", "filters=[16]"),
+            ("strokes", "pooling=average"),
+            ("strokes", "augment.shift=0.1", "augment.rotate=0.03"),
+        ),
+        columns=("weights",),
+        seeds=3,
+        pictures={"convolution": curves("validation loss, mean of the seeds", log=True)},
+    ),
+    "recurrence": Table(
+        (("rnn",), ("rnn", "cell=gru"), ("rnn", "cell=simple"), ("months",)),
+        columns=("weights", "epoch"),
+        baselines=True,
+    ),
+    "letters": Table(
+        (
+            ("letters",),
+            ("letters", "cell=lstm"),
+            ("letters", "cell=simple"),
+        ),
+        columns=("weights",),
+        baselines=True,
+        seeds=3,
+        pictures={"letters": curves("validation loss, mean of the seeds")},
+    ),
+    "transfer": Table(
+        (
+            ("sprites",),
+            ("sprites", "thaw.layers=12"),
+            ("nothing",),
+            ("glyphs",),
+        ),
+        columns=("weights",),
+        baselines=True,
+        seeds=3,
+        pictures={"transfer": curves("validation loss, mean of the seeds")},
+    ),
+    "pictures": Table(
+        (
+            ("sprites",),
+            ("glyphs",),
+        ),
+        columns=("animals", "landmarks", "vehicles"),
+        seeds=3,
+        pictures={"pictures": mistakes},
+    ),
+    "speech": Table(
+        (
+            ("numbers",),
+            ("numbers", "words=any"),
+            ("numbers", "words=any", "beam=1"),
+            ("numbers", "disturb.pitch=0", "disturb.bands=0", "disturb.frames=0", "disturb.noise=0"),
+        ),
+        columns=("character_error",),
+        baselines=True,
+        seeds=3,
+        pictures={"speech": frames},
+    ),
+    "forecasts": Table(
+        (("rnn",), ("half-year",), ("three-years",)),
+        columns=("rmse",),
+        baselines=True,
+        pictures={"forecasts": steps_ahead, "forecasts-missed": mistakes},
     ),
 }
 

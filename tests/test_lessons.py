@@ -176,6 +176,13 @@ FOUND = {
         ("around", "`best_epoch=true`"),
         ("around", "`best_epoch=true` `early_stopping.patience=5`"),
     ],
+    "recurrence": [
+        ("below", "`rnn` `cell=gru`"),
+        ("around", "`rnn` `cell=simple`"),
+        ("above", "`months`"),
+        ("above", "ETS (classical)"),
+        ("above", "seasonal naive (12) (naive)"),
+    ],
 }
 """Where the interval against the first row lies, of 0, in the words below the tables."""
 
