@@ -183,6 +183,24 @@ FOUND = {
         ("above", "ETS (classical)"),
         ("above", "seasonal naive (12) (naive)"),
     ],
+    "convolution": [
+        ("below", "`pixels`"),
+        ("below", "`strokes` `kernel=1`"),
+        ("around", "`strokes` `filters=[16]`"),
+        ("around", "`strokes` `pooling=average`"),
+        ("around", "`strokes` `augment.shift=0.1` `augment.rotate=0.03`"),
+    ],
+    "letters": [
+        ("around", "`cell=lstm`"),
+        ("below", "`cell=simple`"),
+        ("above", "n-gram logistic regression (classical)"),
+    ],
+    "forecasts": [
+        ("around", "`half-year`"),
+        ("around", "`three-years`"),
+        ("above", "ETS (classical)"),
+        ("above", "seasonal naive (12) (naive)"),
+    ],
 }
 """Where the interval against the first row lies, of 0, in the words below the tables."""
 
