@@ -392,9 +392,11 @@ def frames(table: Table) -> Figure:
     )
     axes.plot(probabilities[:, 0], color="0.75")
     for letter in sorted(set(said)):
-        curve = probabilities[:, 1 + one.data.classes.index(letter)]
-        axes.plot(curve)
-        axes.annotate("space" if letter == " " else letter, (int(curve.argmax()), float(curve.max())), fontsize=9)
+        axes.plot(probabilities[:, 1 + one.data.classes.index(letter)])
+    best = probabilities.argmax(axis=1)
+    for frame in np.flatnonzero((best != 0) & (best != np.roll(best, 1))):
+        letter = one.data.classes[best[frame] - 1]
+        axes.annotate("␣" if letter == " " else letter, (frame, probabilities[frame].max()), fontsize=9, ha="center")
     return figure
 
 

@@ -195,6 +195,12 @@ FOUND = {
         ("below", "`cell=simple`"),
         ("above", "n-gram logistic regression (classical)"),
     ],
+    "speech": [
+        ("above", "`words=any`"),
+        ("above", "`words=any` `beam=1`"),
+        ("around", "`disturb.pitch=0` `disturb.bands=0` `disturb.frames=0` `disturb.noise=0`"),
+        ("above", "nearest recording (classical)"),
+    ],
     "forecasts": [
         ("around", "`half-year`"),
         ("around", "`three-years`"),
