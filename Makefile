@@ -108,7 +108,7 @@ bench-transfer: $(ready) ## Measure what pretrained weights are worth on four ta
 	[ -d data/fetched/fashion_mnist ] || trainyard fetch fashion_mnist
 	python benchmarks/transfer.py $(if $(PHOTOS),--photos '$(PHOTOS)')
 
-lessons: $(ready) ## Train what docs/lessons.md tells, and write its tables and curves (about 25 minutes on two cores)
+lessons: $(ready) ## Train what docs/lessons.md tells, and write its tables and curves (about 40 minutes on two cores)
 	python benchmarks/lessons.py
 
 results: repro ## Write the figures of README's table of what ships, with device and minutes
