@@ -275,7 +275,7 @@ def test_a_figure_of_another_knob_is_outside_of_the_spread(lessons):
     table, knob = lessons.TABLES["layers"], ("pixels", "layers=[1]")
     figures = lessons.measured(replace(table, rows=[knob], baselines=False), [1])[lessons.told(knob, table)]
     cells = rows(MARKED["layers"])[lessons.told(table.rows[0], table)]
-    assert [wrong.split()[1] for wrong in outside("one unit", cells, figures)] == ["weights", "accuracy"]
+    assert [wrong.split()[1] for wrong in outside("thin", cells, figures)] == ["weights", "accuracy"]
 
 
 def test_a_page_without_a_table_is_refused(lessons, tmp_path):
