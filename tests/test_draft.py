@@ -411,6 +411,7 @@ def test_a_text_beside_columns_that_tell_something_is_left_out_of_their_table(dr
         "the free text `comment` is left out, as other columns tell something (`age`, `plan`); for a model of the "
         "text: `trainyard init` a CSV of `comment` and `churned` alone"
     ) in told
+    assert {"column": "comment", "not_null": True} in dataset["expect"], "the next `thank you` may come twice"
     assert told[-1].endswith("(then: dvc repro register@churn)")
 
 

@@ -181,7 +181,7 @@ def _expected(values: pd.Series) -> dict[str, Any] | None:
         expected["between"] = _bounds(float(known.min()), float(known.max()))
     elif known.nunique() <= MOST_VALUES:
         expected["one_of"] = sorted(known.unique())
-    if _is_id(values):
+    if _is_id(values) and values.astype(str).str.count(r"\S+").mean() < SHORT:  # a free text may come again
         expected["unique"] = True
     if len(known) == len(values):
         expected["not_null"] = True
