@@ -137,6 +137,7 @@ FAULTS = [
         "loss: binary_crossentropy",
         "train.r.loss: `binary_crossentropy` does not fit objective forecast; valid: huber",
     ),
+    ("f", "backbone: {weights: embeded}", "finetune.f.backbone: unknown weights `embeded`; did you mean `embedded`?"),
     ("f", "backbone: {weights: mine.h5}", "finetune.f.backbone: a file of weights comes with its sha256"),
     ("f", f"backbone: {{sha256: {'a' * 64}}}", "finetune.f.backbone: a file of weights comes with its sha256"),
     ("f", "backbone: {weights: mine.h5, sha256: 0a}", "finetune.f.backbone.sha256: "),
