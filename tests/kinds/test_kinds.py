@@ -74,7 +74,7 @@ def trees():
 
 def test_figures_are_told_apart_by_what_is_kept_and_by_inputs_of_tables(trees):
     found = kinds.told_apart(trees, ["group", "sex", "age/years"])
-    assert found.to_dict("list") == {"group": ["x", "x"], "sex": ["f", ""], "age/years": ["1.5", "nan"]}
+    assert found.to_dict("list") == {"group": ["x", "x"], "sex": ["f", "not known"], "age/years": ["1.5", "not known"]}
     assert found.index.equals(trees.test.rows.index)
     assert kinds.told_apart(trees, []).shape == (2, 0)
 

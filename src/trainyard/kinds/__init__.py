@@ -34,6 +34,8 @@ FEW, FEW_BYTES = 256, 2**26
 
 Measures = dict[str, pd.Series | pd.DataFrame]
 """By name: numbers, NaN where there is none, or texts, None where there is none; or shares, a column each."""
+UNKNOWN = "not known"
+"""What the slice of missing cells is called."""
 MOST_SLICES = 50
 """Values of a column that are told apart: of more none has the examples to say something."""
 
@@ -293,7 +295,10 @@ def told_apart(data: Prepared, columns: Sequence[str]) -> pd.DataFrame:
         if column not in known:
             told = f"the test rows of `{data.name}` have no column `{column}`; {nearest(column, known)}"
             raise BadInput(f"{PARAMS_FILE}: slices: {told}")
-        found[column] = rows[column] if column in rows else inputs[column][:][:, 0].astype(str)
+        if column in rows:
+            found[column] = rows[column]
+        else:
+            found[column] = pd.Series(inputs[column][:][:, 0].astype(str), rows.index).replace(["", "nan"], UNKNOWN)
         if (count := found[column].nunique()) > MOST_SLICES:
             told = (
                 f"`{column}` has {count} values in the test rows of `{data.name}` (at most {MOST_SLICES} can be told)"
