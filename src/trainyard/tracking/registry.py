@@ -209,11 +209,9 @@ def lineage(name: str, dataset: str, lock: Path = Path("dvc.lock")) -> str:
         return ""
     except (YAMLError, KeyError, TypeError):
         raise BadInput(f"{lock}: not a dvc.lock (no valid YAML, or without `stages`)") from None
-    led = {
-        stage: entry
-        for stage, entry in stages.items()
-        if stage.partition("@")[2] in (name, dataset) and "register@" not in stage
-    }
+    of_data = {f"validate@{dataset}", f"prepare@{dataset}"}  # a model may be called as data is, its own or other
+    of_model = {f"{step}@{name}" for step in ("backbone", "train", "finetune", "evaluate")}
+    led = {stage: entry for stage, entry in stages.items() if stage in of_data | of_model}
     return sha256(json.dumps(led, sort_keys=True).encode()).hexdigest() if led else ""
 
 
