@@ -266,6 +266,16 @@ def test_what_changed_since_the_champion_before_is_told(project, changed, told):
         assert told in text.replace("\\|", "|")
 
 
+def test_a_challenger_is_held_against_the_champion_that_stays(project):
+    path = project / "reports/models/cnn/verdict.json"
+    before = {"value": 0.75, "changed": []}
+    verdict = {**files.read_json(path), "decision": "challenger", "against": "fedcba98" * 8, "before": before}
+    files.write_json(path, verdict)
+    for page in pages(project):
+        assert "eside the champion" in page
+        assert "ince the champion before" not in page
+
+
 def test_a_smaller_error_is_told_as_less(project):
     blocks = json.loads(json.dumps(PARAMS))
     blocks["train"]["mlp"] = {"family": "mlp", "dataset": "tide"}
