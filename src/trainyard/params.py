@@ -999,7 +999,7 @@ class Serve(Spec):
     megabytes: Positive | None = None
     """Largest body of a request; by default 10 of images and recordings, 1 of other kinds."""
     waiting: Count = 32
-    """Requests to a model that wait or are answered at a time; of one address elsewhere little more than half of them."""
+    """Requests to a model that wait or are answered at a time; of one other machine little more than half of them."""
     seconds: Positive = 10.0
     """Time for an answer; a process that takes longer is ended, and another takes its place."""
     runtime: Literal["tensorflow", "onnx", "litert"] = "tensorflow"

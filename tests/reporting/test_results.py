@@ -130,7 +130,7 @@ def test_both_pages_tell_of_every_model_and_dataset(project):
         for name in ("cnn", "mobilenet", "rnn"):
             assert f"{name}-01234567" in page
         assert "0.833 " in page
-        assert "3 models on 2 datasets, 2 champions" in page
+        assert "3 models on 2 datasets, 2 of them champion" in page
 
 
 def test_the_page_has_no_empty_section_and_no_dead_link(project):
@@ -305,7 +305,7 @@ def test_what_has_not_run_yet_is_named(project):
     for page in pages(project):
         told = re.sub(r"</?code>", "`", page)
         assert "Not there yet: `cnn`, `tide` (run `dvc repro`)" in told
-        assert "1 model on 1 dataset, no champion yet" in told
+        assert "1 model on 1 dataset, no champion among them" in told
 
 
 def test_results_of_another_dataset_do_not_count(project):

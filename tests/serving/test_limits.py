@@ -260,7 +260,7 @@ REGISTRIES = {
     "tables@nobody": "tables: the registry has no nobody (valid: champion)",
     "tables/9": "tables: the registry has no version 9 (it has: 1)",
     "tables/latest": "tables: the registry has no version latest (it has: 1)",
-    "nothing": "nothing: the registry has no champion (run `trainyard register nothing`)",
+    "nothing": "nothing: the registry has no champion (run `dvc repro register@nothing`)",
     "a:b": "`a:b`: no name (one is made of small letters, digits, - and _)",
     "../etc": "`..`: no name (one is made of small letters, digits, - and _)",
     "x' OR 1=1": "",

@@ -80,7 +80,7 @@ def test_the_gate_refuses_a_verdict_against_a_champion_of_before(story, client, 
     tracking.rollback(story.name, "1", None)
     code, _, err = verb("gate")
     assert code == 4
-    assert "passed against version 2, but version 1 is champion now (run `trainyard register" in err
+    assert "passed against version 2, but version 1 is champion now (run `dvc repro register@" in err
 
 
 def test_the_gate_reads_no_verdict_on_another_model(story, verb):
@@ -100,7 +100,7 @@ def test_the_gate_reads_no_verdict_on_other_floors_or_scores(story, verb, what):
         of = story.report / "metrics.json"
     code, out, err = verb("gate")
     assert (code, out) == (2, "")
-    assert f"verdict.json: not about {of} as it is (run `trainyard register {story.name}`)" in err
+    assert f"verdict.json: not about {of} as it is (run `dvc repro register@{story.name}`)" in err
     story.register()
     assert verb("gate")[0] == 4
 

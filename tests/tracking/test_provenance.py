@@ -87,9 +87,9 @@ def test_versions_are_named_by_number_and_by_alias(project, told):
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        ("", "the registry has no champion or challenger (run `trainyard register"),
+        ("", "the registry has no champion or challenger (run `dvc repro register@"),
         ("@", "no alias after the @ (expected"),
-        ("@blue", "the registry has no blue (run `trainyard register"),
+        ("@blue", "the registry has no blue (run `dvc repro register@"),
         ("/3", "the registry has no version 3 (it has: none)"),
     ],
 )

@@ -204,7 +204,7 @@ class Report:
         """How many models and datasets there are, and how many models are champion."""
         champions = sum(model.verdict.decision == "champion" for model in self.models)
         told = f"{_counted(len(self.models), 'model')} on {_counted(len(self.groups), 'dataset')}"
-        return f"{told}, {_counted(champions, 'champion') if champions else 'no champion yet'}"
+        return f"{told}, {f'{champions} of them champion' if champions else 'no champion among them'}"
 
 
 def read(params: Params) -> Report:

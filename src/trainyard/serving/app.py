@@ -101,9 +101,8 @@ class Gate:
             number, error, more = refusal
             inner = _problem(number, error, headers=more)
         await inner(scope, receive, told)
-        route = getattr(scope.get("route"), "path", "-")
-        if scope["method"] != "POST" or route not in QUESTIONS:  # of those `ask` tells more
-            log.info("%s %s %d", scope["method"], route, status)
+        if "told" not in scope:
+            log.info("%s %s %d", scope["method"], getattr(scope.get("route"), "path", "-"), status)
 
     def _refusal(self, scope: Message, headers: dict[bytes, bytes]) -> tuple[int, str, dict[str, str]] | None:
         if not self._known(headers.get(b"host", b"")):
@@ -158,9 +157,10 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
             took = time.perf_counter() - began
             of = name if name in desks else "-"
             measured.requests.labels(of, what, status).inc()
-            measured.rows.labels(of).inc(rows)
             if status < 400:
+                measured.rows.labels(of).inc(rows)
                 measured.seconds.labels(of, what).observe(took)
+            request.scope["told"] = True  # the gate has no line about it
             log.info(
                 "%s %s %d %.1f ms, %d rows, %d bytes, version %s", of, what, status, 1000 * took, rows, size, version
             )

@@ -39,11 +39,14 @@ def tune(name: str, params: Params, *, trials: int | None = None, apply: bool = 
         f"\n{seeds}: winner {sweeps.spread(compared.winner)}, present {sweeps.spread(compared.present)}\n{compared}\n"
     )
     section = "train" if name in params.train else "finetune"
-    if apply and compared.believed:
+    if not compared.believed:
+        how = "not written: not believed" if apply else "not believed, so that --apply would not write it"
+        return f"{told}\n# {how}\n{edits.block(section, name, best[0].knobs)}"
+    if apply:
         edits.write(section, name, best[0].knobs)
         told += f"\nwritten into params.yaml: {section}.{name}\n"
     else:
-        how = "not written: not believed" if apply else "put this into params.yaml, or let --apply do it"
+        how = "put this into params.yaml, or let --apply do it"
         told += f"\n# {how}\n{edits.block(section, name, best[0].knobs)}"
     return f"{told}\n# next, through the gate: dvc repro register@{name}\n"
 

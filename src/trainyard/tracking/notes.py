@@ -40,7 +40,7 @@ def on_model(client: "MlflowClient", about: Mapping[str, Any], use: str | None) 
     """What the model is for, and what its aliases say."""
     name = about["model"]
     what = f"`{about['family']}` for `{about['dataset']}` ({about['kind']}, {about['objective']})"
-    aliases = "`champion` has passed its gate and answers; `challenger` was registered last."
+    aliases = "`champion`, where there is one, has passed its gate and answers; `challenger` was registered last."
     verbs = f"`trainyard explain {name}` says what a version came from, `trainyard ledger {name}` who was champion."
     note = "\n\n".join([f"{what}{f': {use}' if use else ''}.", aliases, verbs])
     if client.get_registered_model(name).description != note:

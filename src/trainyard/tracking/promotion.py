@@ -116,10 +116,9 @@ def restore_aliases(mine: Registered) -> None:
                 verdict = replace(verdict, decision="challenger")
                 log.warning("%s: not made champion: the last one was version %s", mine.model, last.version)
             elif verdict.decision != "champion":
-                told = f"{mine.model}: no champion: models/ holds a challenger"
-                log.warning(
-                    "%s; its champion comes back with `dvc repro` of the params that made it, and publish", told
-                )
+                told = "its champion comes back with `dvc repro` of the params that made it, and publish"
+                why = told if verdict.against else "none has passed its gate"
+                log.warning("%s: no champion: models/ holds a challenger; %s", mine.model, why)
             card = (report / "card.md").read_text(encoding="utf-8")
             _judge(mine, verdict, card, looked, "publish")
 
@@ -144,7 +143,7 @@ def promote(name: str, version: str | None, why: str | None) -> None:
     with _moving(name) as client:
         to = version_of(client, name, version) if version else registry.with_alias(client, name, "challenger")
         if to is None:
-            raise BadInput(f"{name}: the registry has no challenger (run `trainyard register {name}`)")
+            raise BadInput(f"{name}: the registry has no challenger (run `dvc repro register@{name}`)")
         mine = registry.registered(to)
         verdict = json.loads(to.tags.get("trainyard.verdict", "{}"))
         now, held = _present(client, name)
@@ -330,14 +329,14 @@ def _pass(
     """Refuse what did not pass, or passed against another champion than the present one."""
     stays = f"version {now.version} stays champion" if now else "there is no champion"
     if not verdict:
-        raise GateRefused(f"{name}: {what} has no verdict; {stays} (run `trainyard register {name}`)")
+        raise GateRefused(f"{name}: {what} has no verdict; {stays} (run `dvc repro register@{name}`)")
     if not verdict["passed"]:
         raise GateRefused(f"{name}: {what} did not pass the gate ({told_verdict(verdict)}); {stays}")
     if now and _key(now) not in (against, content):
         beaten = registry.with_content(client, name, against) if against else None
         whom = f"version {beaten.version}" if beaten else f"content {against[:8]}" if against else "no champion"
         told = f"{name}: {what} passed against {whom}, but version {now.version} is champion now"
-        raise GateRefused(f"{told} (run `trainyard register {name}`)")
+        raise GateRefused(f"{told} (run `dvc repro register@{name}`)")
 
 
 def told_verdict(verdict: Mapping[str, Any]) -> str:
@@ -363,7 +362,7 @@ def named(client: "MlflowClient", asked: str, aliases: Sequence[str]) -> "ModelV
     there = registry.aliases(client, name)
     if found := next((there[alias] for alias in aliases if alias in there), None):
         return client.get_model_version(name, found)
-    hint = f"run `trainyard register {name}`"
+    hint = f"run `dvc repro register@{name}`"
     if there:
         hint = nearest(which, there) if sign else f"ask for {' or '.join(f'{name}@{alias}' for alias in there)}"
     raise NoAlias(f"{name}: the registry has no {' or '.join(aliases)} ({hint})")

@@ -59,7 +59,7 @@ def amiss(lock: Path, params: Params) -> list[str]:
     told = []
     with store.connected() as client:
         for name, digest, made in _made_from(client, lock, params):
-            if digest and not made:
+            if digest and not made and (Path("models") / name).is_dir():  # else it was never made or pulled here
                 told.append(f"{name}: no version came from {lock} (run `trainyard publish {name}`)")
             if lost := promotion.lost(client, name):
                 told.append(lost)
