@@ -45,7 +45,7 @@ HELD = 2**28
 """Bytes of bodies, beyond which those of more than an even share of it are sent away."""
 UPLOAD = 60.0
 """Seconds in which a whole body must have come."""
-PAUSE = 0.05
+PAUSE = 0.04
 """Seconds after which who comes in vain is told so: asking again at once, it takes no time from those who wait."""
 LARGE = {"images": 10.0, "speech": 10.0}
 """Megabytes of a body by default; of other kinds 1."""
