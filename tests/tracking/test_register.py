@@ -345,7 +345,16 @@ def test_a_challenger_is_not_crowned_because_the_store_is_new(project, client, c
     client.delete_registered_model(project.name)
     tracking.restore_aliases(tracking.publish(project.name, project.params))
     assert aliases(client, project) == {"challenger": 1}
-    assert "no champion: models/ holds a challenger" in caplog.text
+    assert "no champion: models/ holds a challenger; its champion comes back with `dvc repro`" in caplog.text
+
+
+def test_of_one_that_never_passed_no_champion_is_missed(project, client, caplog):
+    project.floor = {"accuracy": 0.999}
+    project.propose("too bad", 20)
+    client.delete_registered_model(project.name)
+    tracking.restore_aliases(tracking.publish(project.name, project.params))
+    assert aliases(client, project) == {"challenger": 1}
+    assert "no champion: models/ holds a challenger; none has passed its gate" in caplog.text
 
 
 def test_a_champion_comes_back_to_a_new_store(project, client):

@@ -155,6 +155,7 @@ def test_apply_writes_nothing_that_is_not_believed(project, monkeypatch, capsys)
     said = capsys.readouterr().out
     assert "\nnot believed: " in said
     assert "\n# not written: not believed\ntrain:\n  m: " in said
+    assert "through the gate" not in said
     assert Path("params.yaml").read_text() == text
 
 
