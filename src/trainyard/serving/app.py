@@ -144,11 +144,8 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
             status, rows, version = reply.status, reply.rows, about["version"]
             told = {"model-version": f"{name}/{version}", "model-sha256": about["sha256"]}
             return Response(reply.body, status, told, media_type="application/json")
-        except Refused as refused:
+        except (Refused, Busy) as refused:
             status = refused.status
-            raise
-        except Busy as busy:
-            status = busy.status
             raise
         except HTTPException as error:
             status = error.status_code
