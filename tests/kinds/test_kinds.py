@@ -79,6 +79,11 @@ def test_figures_are_told_apart_by_what_is_kept_and_by_inputs_of_tables(trees):
     assert kinds.told_apart(trees, []).shape == (2, 0)
 
 
+def test_a_category_that_is_called_nan_is_known(trees):
+    trees.test.raw["column sex"] = np.array([["nan"], [""]])
+    assert kinds.told_apart(trees, ["sex"])["sex"].tolist() == ["nan", "not known"]
+
+
 def test_a_column_that_is_not_there_or_has_too_many_values_is_refused(trees, refusal, monkeypatch):
     told = "params.yaml: slices: the test rows of `trees` have no column `lable`; did you mean `label`?"
     assert refusal(lambda: kinds.told_apart(trees, ["lable"])) == told

@@ -41,6 +41,29 @@ def test_what_large_ones_hold_keeps_no_small_one_out(monkeypatch):
     asyncio.run(run())
 
 
+def test_bodies_of_one_client_fill_no_more_than_half(monkeypatch):
+    monkeypatch.setattr(app, "HELD", 100)
+
+    async def run():
+        bodies = Bodies()
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(bodies.read(request(b"x" * 40), 50, "greedy"))
+            with pytest.raises(Busy, match="of yours fill half") as busy:
+                await held.enter_async_context(bodies.read(request(b"x" * 6, b"x" * 6), 50, "greedy"))
+            assert busy.value.status == 429
+            assert len(await held.enter_async_context(bodies.read(request(b"x" * 50), 50, "other"))) == 50
+        async with bodies.read(request(b"x" * 50), 50, "greedy") as body:  # what is over counts no more
+            assert len(body) == 50
+        assert not bodies._of
+
+    asyncio.run(run())
+
+
+def test_this_machine_is_known_however_it_is_called():
+    assert all(map(app.bound, ["localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]))
+    assert not any(map(app.bound, ["0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "example.org"]))  # noqa: S104
+
+
 def test_a_whole_body_has_one_time_however_it_is_cut(monkeypatch):
     monkeypatch.setattr(app, "UPLOAD", 0.2)
 

@@ -123,6 +123,7 @@ def test_openapi_tells_all_of_it_and_nothing_is_fetched_from_elsewhere(served):
     )
     asked = found["paths"]["/models/{name}/answers"]["post"]
     assert [one["name"] for one in asked["parameters"]] == ["name"]
+    assert asked["operationId"] == "answers"
     assert set(asked["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
     assert {"200", "400", "413", "415", "422", "503"} <= set(asked["responses"])
     for path in ("/docs", "/redoc"):

@@ -97,6 +97,13 @@ def test_the_gate_reads_no_verdict_on_a_model_of_other_params(story, verb):
     assert f"verdict.json: not about train.{story.name} of params.yaml as it is" in err
 
 
+def test_the_gate_reads_no_verdict_on_a_model_without_params(story, verb):
+    files.write_json(story.folder / "model.json", {})
+    code, out, err = verb("gate")
+    assert (code, out) == (2, "")
+    assert f"verdict.json: not about models/{story.name} as it is" in err
+
+
 @pytest.mark.parametrize("what", ["floor", "scores"])
 def test_the_gate_reads_no_verdict_on_other_floors_or_scores(story, verb, what):
     if what == "floor":

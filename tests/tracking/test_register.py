@@ -357,6 +357,19 @@ def test_of_one_that_never_passed_no_champion_is_missed(project, client, caplog)
     assert "no champion: models/ holds a challenger; none has passed its gate" in caplog.text
 
 
+def test_of_one_that_waits_for_approval_it_is_told(project, client, caplog, monkeypatch):
+    monkeypatch.setenv("TRAINYARD_APPROVAL", "required")
+    project.floor = {"accuracy": 0.9}
+    project.propose("first", 2)
+    client.delete_registered_model(project.name)
+    tracking.restore_aliases(tracking.publish(project.name, project.params))
+    assert (
+        f"models/ holds a challenger; Whether it is champion is left to a person: `trainyard promote {project.name}`"
+        in (caplog.text)
+    )
+    assert "none has passed" not in caplog.text
+
+
 def test_a_champion_comes_back_to_a_new_store(project, client):
     project.train("first")
     project.evaluate(wrong=4)

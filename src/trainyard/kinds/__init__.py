@@ -298,7 +298,8 @@ def told_apart(data: Prepared, columns: Sequence[str]) -> pd.DataFrame:
         if column in rows:
             found[column] = rows[column]
         else:
-            found[column] = pd.Series(inputs[column][:][:, 0].astype(str), rows.index).replace(["", "nan"], UNKNOWN)
+            cells = pd.Series(inputs[column][:][:, 0], rows.index)
+            found[column] = cells.astype(str).mask(cells.isna() | cells.eq(""), UNKNOWN)  # a category may be called nan
         if (count := found[column].nunique()) > MOST_SLICES:
             told = (
                 f"`{column}` has {count} values in the test rows of `{data.name}` (at most {MOST_SLICES} can be told)"

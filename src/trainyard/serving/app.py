@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from base64 import b64encode
+from collections import Counter as Tally
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ QUESTIONS = {
 OPEN = {"/", "/live", "/ready"}
 """Paths that tell nothing: asked without a token."""
 HELD = 2**28
-"""Bytes of bodies, beyond which those of more than an even share of it are sent away."""
+"""Bytes of bodies, beyond which those of more than an even share of it are sent away; of one other machine half."""
 UPLOAD = 60.0
 """Seconds in which a whole body must have come."""
 PAUSE = 0.04
@@ -138,7 +139,7 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
             most = int(1e6 * (serve.megabytes or LARGE.get(desk.about["kind"], 1.0)))
             client = request.client.host if request.client and not bound(request.client.host) else None
             desk.refuse(client)  # before a body is read in vain; one that comes slowly takes no place
-            async with bodies.read(request, most) as body, desk.place(client):
+            async with bodies.read(request, most, client) as body, desk.place(client):
                 size = len(body)
                 reply, about = await desk.ask(Asked(what, request.headers.get("content-type", ""), body))
             status, rows, version = reply.status, reply.rows, about["version"]
@@ -220,7 +221,10 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
 @lru_cache(2**10)
 def bound(host: str) -> bool:
     """Whether an address is of this machine alone."""
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+    if not _is_address(host):
+        return host == "localhost"
+    address = ip_address(host)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # what `::` takes in by IPv4 is mapped
 
 
 class Bodies:
@@ -228,12 +232,14 @@ class Bodies:
 
     def __init__(self) -> None:
         self.count = self.size = 0
+        self._of: Tally[str] = Tally()
 
     @asynccontextmanager
-    async def read(self, request: Request, most: int) -> AsyncIterator[bytes]:
+    async def read(self, request: Request, most: int, client: str | None = None) -> AsyncIterator[bytes]:
         """One more, read piece by piece; raises Refused where it is too large or slow, Busy where all are together.
 
-        Where they fill the memory, small ones pass: only those of more than an even share are sent away.
+        Where they fill the memory, small ones pass: only those of more than an even share are sent away. A `client`
+        has no more than half of it; None is one that is not told from another.
         """
         told, parts, size, more = request.headers.get("content-length", "0"), [], 0, True
         self.count += 1
@@ -248,6 +254,10 @@ class Bodies:
                     part, more = message.get("body", b""), message.get("more_body", False)
                     size += len(part)
                     self.size += len(part)
+                    if client is not None:
+                        self._of[client] += len(part)
+                        if 2 * self._of[client] > HELD:
+                            raise Busy("bodies of yours fill half of the memory", 1, 429)
                     if size > most:
                         raise Refused(413, f"the body has more than {most:,} bytes")
                     if self.size > HELD and size * self.count > HELD:
@@ -262,6 +272,10 @@ class Bodies:
         finally:
             self.count -= 1
             self.size -= size
+            if client is not None:
+                self._of[client] -= size
+                if not self._of[client]:
+                    del self._of[client]
 
 
 def _desk(desks: Mapping[str, Desk], name: str) -> Desk:
@@ -280,7 +294,10 @@ def _problem(
 def _described(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI of all routes, those of questions too, of which FastAPI knows nothing."""
     told = FastAPI.openapi(app)
-    told["paths"] |= {path: {"post": {"summary": summary, **_question()}} for path, (_, summary) in QUESTIONS.items()}
+    told["paths"] |= {
+        path: {"post": {"summary": summary, "operationId": what, **_question()}}
+        for path, (what, summary) in QUESTIONS.items()
+    }
     return told
 
 
@@ -308,7 +325,7 @@ def _question() -> dict[str, Any]:
         "415": "another content type",
         "421": "a host by which the server is not called",
         "422": "rows that the model does not take",
-        "429": "one address holds more than half of the places; Retry-After says when to come again",
+        "429": "one address holds more than half of the places, or of the memory; Retry-After says when to come again",
         "500": "a fault of the server; its log says where",
         "501": "another transfer encoding than chunked, or another protocol",
         "503": "no answer now; Retry-After says when to come again",

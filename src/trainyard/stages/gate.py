@@ -23,7 +23,7 @@ def gate(name: str, params: Params) -> None:
     verdict = files.read_as(Verdict, path)
     for what, same in {
         folder: verdict.content == tracking.content_of(folder),
-        block: files.read_json(folder / "model.json")["params"] == asked,
+        block: files.read_json(folder / "model.json").get("params") == asked,
         metrics: verdict.metrics == files.sha256(metrics),
         f"evaluate.{name} of params.yaml": verdict.asked == params.evaluate[name].model_dump(mode="json"),
     }.items():

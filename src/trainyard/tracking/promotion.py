@@ -117,7 +117,7 @@ def restore_aliases(mine: Registered) -> None:
                 log.warning("%s: not made champion: the last one was version %s", mine.model, last.version)
             elif verdict.decision != "champion":
                 told = "its champion comes back with `dvc repro` of the params that made it, and publish"
-                why = told if verdict.against else "none has passed its gate"
+                why = told if verdict.against else verdict.remark or "none has passed its gate"
                 log.warning("%s: no champion: models/ holds a challenger; %s", mine.model, why)
             card = (report / "card.md").read_text(encoding="utf-8")
             _judge(mine, verdict, card, looked, "publish")
