@@ -12,7 +12,7 @@ import pytest
 
 from trainyard import tracking
 from trainyard.params import Serve
-from trainyard.serving import server
+from trainyard.serving import app, server
 from trainyard.serving.desk import Busy, Desk, Worker
 from trainyard.serving.worker import ANSWERS, Asked, Reply
 from trainyard.tracking import Pinned
@@ -63,6 +63,38 @@ def test_who_goes_away_before_an_answer_stops_nobody(caplog):
         assert worker.batches == [1, 1]  # who has gone is not computed for
         await asyncio.wait_for(one.close(), 2)
         assert worker.ended
+
+    asyncio.run(run())
+
+
+def test_who_is_sent_away_is_told_before_a_body_is_read():
+    async def run():
+        worker = Slow()
+        worker.about["kind"] = "tables"
+        one = desk(worker, waiting=4)
+        built = app.build({"m": one}, one.serve, ["x"], None)
+
+        async def status(client):
+            told = []
+            scope = {"type": "http", "method": "POST", "path": "/models/m/answers", "query_string": b""}
+            scope |= {"headers": [(b"host", b"x")], "client": (client, 1)}
+
+            async def send(message):
+                told.append(message)
+
+            await asyncio.wait_for(built(scope, asyncio.Event().wait, send), 2)  # no body ever comes
+            return told[0]["status"]
+
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(3):
+                await held.enter_async_context(one.place("10.0.0.1"))
+            assert await status("10.0.0.1") == 429
+            with pytest.raises(TimeoutError):  # it is waited for
+                await status("10.0.0.2")
+            await held.enter_async_context(one.place(None))
+            assert await status("127.0.0.1") == 503
+        assert one.load == 0
+        await one.close()
 
     asyncio.run(run())
 
