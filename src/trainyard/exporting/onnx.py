@@ -1,8 +1,7 @@
 """ONNX: files of any number of examples a call, for ONNX Runtime and whatever else reads them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trainyard.arrays import Array
 from trainyard.exporting.graphs import Graph, Session
@@ -16,7 +15,6 @@ def convert(graph: Graph, path: Path) -> None:
 
     Not by `keras.Model.export`, which makes inputs of the constants that a graph holds (Keras 3.15, tf2onnx 1.17).
     """
-    import onnx
     import tensorflow as tf
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -32,36 +30,15 @@ def convert(graph: Graph, path: Path) -> None:
     )
     names = {f"{name}:0": name for name in graph.inputs} | {frozen.outputs[0].name: "answer"}
     *inputs, output = names
-    proto, _ = tf2onnx.convert.from_graph_def(
+    tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(add_shapes=True),
         name=graph.core,
         input_names=inputs,
         output_names=[output],
         opset=OPSET,
         tensors_to_rename=names,
+        output_path=path,
     )
-    _number(proto.graph)
-    onnx.save(proto, path)
-
-
-def _number(graph: Any) -> None:
-    """Name constants by where they are used first: tf2onnx does it in the order of a set, another in each process."""
-    held = {one.name: one for one in graph.initializer}
-    numbers: dict[str, str] = {}
-
-    def look(nodes: Iterable[Any]) -> None:
-        for node in nodes:
-            for place, name in enumerate(node.input):
-                if name in held:
-                    node.input[place] = numbers.setdefault(name, f"constant_{len(numbers)}")
-            for attribute in node.attribute:
-                look(attribute.g.node)  # the body of a loop
-
-    look(graph.node)
-    del graph.initializer[:]
-    for name, number in numbers.items():
-        held[name].name = number
-        graph.initializer.append(held[name])
 
 
 def session(path: Path) -> Session:
