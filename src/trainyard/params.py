@@ -662,9 +662,10 @@ class Backbone(Spec):
     @model_validator(mode="after")
     def _file_has_a_hash(self) -> "Backbone":
         named = ("auto", "embedded", "imagenet", "none")
-        if self.weights not in named and self.sha256 is None and not Path(self.weights).suffix:
-            message, context = "unknown weights `{name}`; {hint}", {"name": self.weights}
-            raise PydanticCustomError("weights", message, context | {"hint": nearest(self.weights, [*named, "a file"])})
+        hint = nearest(self.weights, named)
+        if self.weights not in named and self.sha256 is None and hint.startswith("did you mean"):
+            told = {"name": self.weights, "hint": hint}
+            raise PydanticCustomError("weights", "unknown weights `{name}`; {hint}", told)
         if (self.weights not in named) != (self.sha256 is not None):
             raise PydanticCustomError(
                 "sha256", "a file of weights comes with its sha256 (`sha256sum FILE`), others do not"

@@ -170,7 +170,7 @@ def test_sigterm_in_a_training_that_nobody_hears(yard):
         assert any("epoch 3/" in line for line in started.stdout)
         started.stdout.close()
         os.kill(started.pid, signal.SIGTERM)
-        assert started.wait(15) == 143
+        assert started.wait(60) == 143
     assert yard.runs()[-1] == "KILLED"
     yard.holds()
 

@@ -138,9 +138,10 @@ def test_what_the_registry_lacks_is_told(project, client):
 @pytest.mark.bad_input(
     number=80, what="a dvc.lock that is none, to `trainyard explain`", then="exit 2: `not a dvc.lock`"
 )
-@pytest.mark.parametrize("lock", ["none.lock", "table.csv", "params.yaml", "report.html"])
+@pytest.mark.parametrize("lock", ["none.lock", "table.csv", "params.yaml", "report.html", "empty.lock"])
 def test_a_file_that_is_no_lock_is_refused(project, told, lock):
     Path("report.html").write_text("<p>: {")
+    Path("empty.lock").write_text("stages:\n")
     code, _, out, err = told("explain", "--lock", lock)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {lock}: not ")

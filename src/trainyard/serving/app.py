@@ -169,6 +169,7 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
         version=metadata.version("trainyard"),
         docs_url=None,  # they fetch a script from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         # not FastAPI's own, as what it does for a route costs as much as an answer
         routes=[Route(path, partial(ask, what), methods=["POST"]) for path, (what, _) in QUESTIONS.items()],
     )
@@ -210,6 +211,10 @@ def build(desks: Mapping[str, Desk], serve: Serve, hosts: Sequence[str], token: 
     async def busy(request: Request, error: Busy) -> Response:
         await asyncio.sleep(PAUSE)
         return _problem(error.status, error.told, headers={"retry-after": str(error.again)})
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return _problem(500, "a fault of the server")
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:

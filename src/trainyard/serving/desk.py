@@ -63,10 +63,10 @@ class Worker:
             process = context.Process(target=work, args=(theirs, pinned, serve), name=pinned.model, daemon=True)
             try:
                 await asyncio.to_thread(_start, process, theirs)
+                worker = cls(process, await asyncio.open_connection(sock=ours, limit=2**24))
             except BaseException:
-                ours.close()
+                ours.close()  # by which the process ends, too
                 raise
-            worker = cls(process, await asyncio.open_connection(sock=ours, limit=2**24))
         except (OSError, EOFError) as error:  # too many files or processes
             raise EnvironmentFailed(f"{pinned.model}: no process can be started for it ({error})") from None
         try:

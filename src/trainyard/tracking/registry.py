@@ -204,14 +204,14 @@ def lineage(name: str, dataset: str, lock: Path = Path("dvc.lock")) -> str:
     the file is not a dvc.lock.
     """
     try:
-        stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
+        stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"].items()
     except FileNotFoundError:
         return ""
-    except (YAMLError, KeyError, TypeError):
+    except (YAMLError, KeyError, TypeError, AttributeError):
         raise BadInput(f"{lock}: not a dvc.lock (no valid YAML, or without `stages`)") from None
     of_data = {f"validate@{dataset}", f"prepare@{dataset}"}  # a model may be called as data is, its own or other
     of_model = {f"{step}@{name}" for step in ("backbone", "train", "finetune", "evaluate")}
-    led = {stage: entry for stage, entry in stages.items() if stage in of_data | of_model}
+    led = {stage: entry for stage, entry in stages if stage in of_data | of_model}
     return sha256(json.dumps(led, sort_keys=True).encode()).hexdigest() if led else ""
 
 
