@@ -266,7 +266,7 @@ def test_the_page_has_all_kinds_and_no_block_that_is_not_run():
 def test_the_three_ways_in(copied, capsys, monkeypatch):
     ways, then = SECTION["head"].blocks("sh")
     init, fetch, _ = commands(ways)
-    assert commands(then) == ["trainyard check", f"dvc repro register@{SECTION['tables'].name}"]
+    assert commands(then) == ["trainyard check", f"dvc repro register@{SECTION['tables'].name}", "trainyard report"]
     whole = raw_params()
     path = whole["datasets"][SECTION["tables"].name]["path"]
     assert init == f"trainyard init {path}"
