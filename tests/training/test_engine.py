@@ -21,7 +21,7 @@ from training_cases import EACH, OBJECTIVES, started
 from trainyard import kinds, models
 from trainyard.errors import BadInput, EnvironmentFailed, TrainingFailed
 from trainyard.models import pretrained
-from trainyard.params import Optimizer, Plateau, Training
+from trainyard.params import Augment, Optimizer, Plateau, Training
 from trainyard.training import device, engine, features, finetune, fit, precision
 from trainyard.training.resume import Resume
 
@@ -110,6 +110,20 @@ for held in (scan.resident, lambda *arrays: False):
 """
 
 
+def kept_lesson(folder, monkeypatch):
+    """Where the lesson of the next training by JAX will lie, which then learns nothing."""
+    kept = lambda how, used, lesson, on_epoch: shutil.copytree(lesson, folder / "lesson")  # noqa: E731
+    monkeypatch.setattr(engine, "_taught_by_jax", kept)
+    return folder / "lesson"
+
+
+def by_jax(code, lesson):
+    """Run code about a lesson in a process whose Keras has JAX below."""
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", code, str(lesson)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tables", "text"])
 def test_many_steps_in_a_call_of_jax_are_its_single_steps(tmp_path, monkeypatch, kind):
@@ -117,14 +131,31 @@ def test_many_steps_in_a_call_of_jax_are_its_single_steps(tmp_path, monkeypatch,
     knobs = {"dropout": 0.3, "plateau": Plateau(patience=1)}
     data, spec, (training, validation), core = started(tmp_path, "mlp", kind, OBJECTIVES[kind], **knobs)
     assert len(training[1]) % spec.batch_size, "the last batch is a smaller one"
-    kept = lambda how, used, folder, on_epoch: shutil.copytree(folder, tmp_path / "lesson")  # noqa: E731
-    monkeypatch.setattr(engine, "_taught_by_jax", kept)
+    lesson = kept_lesson(tmp_path, monkeypatch)
     engine.of(JAX)(core(), training, validation, spec, data, 7)
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    command = [sys.executable, "-c", SCANNED, str(tmp_path / "lesson")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = by_jax(SCANNED, lesson)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("2 a call, in a loop on the device") == 2
+
+
+COMPILED = """
+import sys
+from pathlib import Path
+from trainyard.training import engine
+folder = Path(sys.argv[1])
+core, _ = engine.learn(folder, engine.asked(folder), lambda **what: None, None)
+sys.exit(0 if core.jit_compile else "op by op")
+"""
+
+
+def test_a_network_whose_layers_turn_images_is_compiled_by_jax(tmp_path, monkeypatch):
+    """Keras would compute all of it op by op."""
+    turned = {"augment": Augment(rotate=0.1, shift=0.1, zoom=0.1)}
+    data, spec, (training, validation), core = started(tmp_path, "cnn", "images", "multiclass", **turned)
+    lesson = kept_lesson(tmp_path, monkeypatch)
+    engine.of(JAX)(core(), training, validation, spec, data, 7)
+    done = by_jax(COMPILED, lesson)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

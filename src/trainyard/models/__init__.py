@@ -61,6 +61,18 @@ def family(spec: Model) -> Family:
     return cast("Family", import_module(f"trainyard.models.{spec.family}"))  # type: ignore[attr-defined]  # every one has it
 
 
+def compilable(core: "keras.Model") -> None:
+    """Let JAX compile a network whose layers turn images: they decline XLA, but it is TensorFlow's that fails at them.
+
+    Else JAX computes all of the network op by op, each compiled by itself.
+    """
+    import keras
+
+    if keras.backend.backend() == "jax":
+        for layer in core._flatten_layers():
+            layer.supports_jit = True
+
+
 def layers(layer: "keras.Layer") -> "Iterator[keras.Layer]":
     """A layer and all that are nested in it."""
     yield layer

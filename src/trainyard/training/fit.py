@@ -135,6 +135,7 @@ def fit(
         compiled = "auto" if trained is core else False
     elif keras.backend.backend() == "jax":
         trained, source = scan.made(core, batches, arrays)
+    models.compilable(core)
     compile_core(trained, spec, data, optimizer or spec.optimizer, compiled, rates)
 
     counting = _counting(spec, epochs)
