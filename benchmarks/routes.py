@@ -1,13 +1,14 @@
 """Routes to a backbone without a single photo: which way of pretraining is worth most?
 
     python scripts/make_figures.py
-    python benchmarks/routes.py --photos FOLDER                                    all routes, some hours on a CPU
-    python benchmarks/routes.py identity-glyphs --engine jax --seconds 100         one of them, for so long
+    python benchmarks/routes.py --photos FOLDER                             all routes, a day of two CPU cores
+    python benchmarks/routes.py contrast --engine jax --photos FOLDER       one of them, minutes of a GPU
 
 Each route trains a MobileNet v1, width 0.25, from nothing. What it is worth is told by linear probes, a logistic
 regression on its frozen features: of the quarter of the pictograms' glyphs that is set aside for this choice, which no
 route has seen and no test of transfer.py asks, five parts of the glyphs, each asked of the four others; and of the
-clothing photos, the validation images asked of the training images.
+clothing photos, the validation images asked of the training images. Figures are kept in routes.csv, which the page of
+transfer.py shows; `imagenet`, or any file of weights, is probed as it is.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from transfer import TASKS, Run, prepared, set_aside, source, written
+from transfer import ROUTED, TASKS, Run, prepared, set_aside, source, written
 
 from trainyard import files, kinds, params
 from trainyard.kinds import Examples, Prepared
@@ -32,7 +33,6 @@ ROUTES = {
     "identity-glyphs": {"figures": f"{FIGURES}/glyphs"},
     "identity-formulas": {"figures": f"{FIGURES}/formulas"},
     "identity": {},
-    "identity-clutter": {"draw": {"size": (0.5, 1.3), "rotate": 0.06, "shift": 0.1, "clutter": 2}},
     "contrast": {"task": "contrast", "draw": {"size": (0.5, 1.3), "rotate": 0.06, "shift": 0.1, "clutter": 1}},
     "distillation-last": {"task": "distillation", "draw": SCENES},
     "distillation": {"task": "distillation", "draw": SCENES, "match": BLOCKS},
@@ -51,8 +51,7 @@ def main() -> None:
     parser.add_argument("routes", nargs="*", help=f"{', '.join(ROUTES)}, or a file of weights; all by default")
     parser.add_argument("--photos", type=Path, help="the clothing photos")
     parser.add_argument("--engine", choices=["tensorflow", "jax"], default="tensorflow")
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--seconds", type=float, help="as many steps as fit into them, in place of --steps")
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--out", type=Path, default=Path("pretrained/routes"), help="%(default)s")
     asked = parser.parse_args()
     os.environ["KERAS_BACKEND"] = asked.engine
@@ -60,10 +59,11 @@ def main() -> None:
     logging.getLogger("trainyard").setLevel(logging.INFO)
     for route in asked.routes or ROUTES:
         row = {"route": route, **(pretrained_along(route, asked) if route in ROUTES else {"weights": route})}
-        row |= probed(Path(row["weights"]), asked.photos) if row["weights"] != "none" else {}
-        asked.out.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame([row]).to_csv(asked.out / f"{Path(route).name}.csv", index=False)
+        row |= probed(Path(row["weights"]), asked.photos)
         print(*row.values(), flush=True)
+        known = pd.read_csv(ROUTED).set_index("route") if ROUTED.exists() else pd.DataFrame()
+        now = pd.DataFrame([row]).set_index("route").drop(columns="weights")
+        files.write_csv(ROUTED, pd.concat([known.drop(index=route, errors="ignore"), now]))
 
 
 def recipe(route: str, steps: int) -> Pretrain:
@@ -79,30 +79,24 @@ def pretrained_along(route: str, asked: argparse.Namespace) -> dict:
     from trainyard.models import pretrained
     from trainyard.training import pretrain
 
-    steps = asked.steps
-    _, shown = pretrain.figures(Path(recipe(route, steps).figures))
-    if asked.seconds:
-        steps = round(asked.seconds / seconds_a_step(route, shown))
+    spec = recipe(route, asked.steps)
+    _, shown = pretrain.figures(Path(spec.figures))
     keras.utils.clear_session()
     keras.utils.set_random_seed(1)
     began = time.monotonic()
-    spec = recipe(route, steps)
     network, history = pretrain.train(spec, shown, 1)
     minutes = (time.monotonic() - began) / 60
     with files.replacing_folder(asked.out / route) as folder:
         pretrained.save(pretrain.halved(network, spec), pretrained.Source(route, ""), spec.backbone, folder)
         files.write_csv(folder / "history.csv", history)
     weights = asked.out / route / pretrained.WEIGHTS
-    told = {"steps": steps, "batch": spec.batch_size, "minutes": round(minutes, 2)}
+    device = "CPU"
+    if asked.engine == "jax":
+        import jax
+
+        device = jax.devices()[0].device_kind
+    told = {"steps": spec.steps, "batch": spec.batch_size, "device": device, "minutes": round(minutes, 2)}
     return {"weights": weights.as_posix(), **told, "loss": round(history["loss"].iloc[-1], 4)}
-
-
-def seconds_a_step(route: str, shown: np.ndarray) -> float:
-    """How long a step takes here once all is compiled."""
-    from trainyard.training import pretrain
-
-    _, history = pretrain.train(recipe(route, 8 * pretrain.TOGETHER), shown, 1)
-    return float(np.median(history["seconds"].diff().dropna()) / np.median(np.diff(history.index)))
 
 
 def probed(weights: Path, photos: Path | None) -> dict:

@@ -34,7 +34,7 @@ WEIGHTS = "backbone.weights.h5"
 EMBEDDED = "mobilenet-v1-0.25-embedded.weights.h5"
 PINNED = {
     "mobilenet_2_5_224_tf_no_top.h5": "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",
-    EMBEDDED: "fb2669dcb248989141278e393f139ab0a549d64d031f63b84ed2a0503b1b7571",
+    EMBEDDED: "4ba4da341ea8531ebcc18cd114f661186510a63c80ffc4896fa4eb6699c32bc9",
 }
 """SHA-256 of files for which nobody else checks one; other files of ImageNet weights must only load."""
 
