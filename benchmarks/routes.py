@@ -27,22 +27,22 @@ from trainyard.kinds import Examples, Prepared
 from trainyard.params import Backbone, Pretrain
 
 FIGURES = "pretrained/figures"
-SCENES = {"size": (0.3, 3.0), "rotate": 0.08, "shift": 0.25, "contrast": (0.5, 1.4), "clutter": 3}
-BLOCKS = [f"conv_pw_{number}_bn" for number in (1, 3, 5, 7, 9, 11, 13)]
+IDENTITY = {"task": "identity", "match": [], "draw": {}}
 ROUTES = {
-    "identity-glyphs": {"figures": f"{FIGURES}/glyphs"},
-    "identity-formulas": {"figures": f"{FIGURES}/formulas"},
-    "identity": {},
-    "contrast": {"task": "contrast", "draw": {"size": (0.5, 1.3), "rotate": 0.06, "shift": 0.1, "clutter": 1}},
-    "distillation-last": {"task": "distillation", "draw": SCENES},
-    "distillation": {"task": "distillation", "draw": SCENES, "match": BLOCKS},
-    "distillation-glyphs": {
-        "figures": f"{FIGURES}/glyphs",
-        "task": "distillation",
-        "draw": SCENES,
-        "match": BLOCKS,
+    "identity-glyphs": IDENTITY,
+    "identity-formulas": {**IDENTITY, "figures": f"{FIGURES}/formulas"},
+    "identity": {**IDENTITY, "figures": FIGURES},
+    "contrast": {
+        "task": "contrast",
+        "match": [],
+        "figures": FIGURES,
+        "draw": {"size": (0.5, 1.3), "rotate": 0.06, "shift": 0.1, "clutter": 1},
     },
+    "distillation-last": {"match": [], "figures": FIGURES},
+    "distillation": {"figures": FIGURES},
+    "distillation-glyphs": {},
 }
+"""What is changed of `pretrain.embedded` in params.yaml, whose weights ship."""
 
 
 def main() -> None:
@@ -68,8 +68,8 @@ def main() -> None:
 
 def recipe(route: str, steps: int) -> Pretrain:
     """A route as a block of params.yaml."""
-    base = {"figures": FIGURES, "side": 128, "batch_size": 256, "learning_rate": 0.006, "steps": steps}
-    return Pretrain(**{**base, **ROUTES[route]})
+    shipped = params.load().pretrain["embedded"]
+    return Pretrain(**params.with_knobs(shipped, {"steps": steps, **ROUTES[route]}))
 
 
 def pretrained_along(route: str, asked: argparse.Namespace) -> dict:
