@@ -250,4 +250,5 @@ def test_jax_pretrains_too(here):
     done = subprocess.run(command, env={**os.environ}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "engine: jax" in done.stderr
+    assert "step 40/40 loss" in done.stderr
     assert (here / "pretrained/mine/backbone.weights.h5").exists()

@@ -211,7 +211,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Raises TrainingFailed for a loss that is not finite."""
-        done = batch + 1
+        done = min(batch + 1, self.steps)  # JAX takes many at once, and names the last of a set that may be cut short
         if done - self.done < self.steps / PARTS and done < self.steps:
             return
         mean = float(logs["loss"])  # over all steps so far
