@@ -26,6 +26,8 @@ from fontTools.ttLib import TTFont
 from make_pictograms import FONT, GLYPHS, SEED, WrongFont, cut_glyph, open_font
 from PIL import Image, ImageDraw
 
+from trainyard import files
+
 OUT = Path(__file__).resolve().parents[1] / "pretrained" / "figures"
 SIDE = 128  # pixels: what a glyph has
 FRACTALS, CONTOURS = 600, 400
@@ -130,14 +132,15 @@ def contour(number: int) -> Image.Image:
 
 
 def write_figures(folder: Path, font: Path) -> int:
-    """Draw all figures into a folder, and return how many files that made."""
+    """Draw all figures into a new folder in place of what was there, and return how many files that made."""
     drawn = {f"glyphs/{code:x}": glyph for code, glyph in glyphs(font).items()}
     drawn |= {f"formulas/fractal-{number:04d}": fractal(number) for number in range(FRACTALS)}
     drawn |= {f"formulas/contour-{number:04d}": contour(number) for number in range(CONTOURS)}
-    for name, picture in drawn.items():
-        path = folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+    with files.replacing_folder(folder) as build:
+        for name, picture in drawn.items():
+            path = build / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
     return len(drawn)
 
 

@@ -27,7 +27,7 @@ STRIKE = 109  # the one bitmap size in the font, in pixels per em; a glyph is 13
 
 SEED = 20240229
 DRAWINGS = 5  # of each glyph
-SIDE = 96  # pixels: what the embedded MobileNet was trained on, and what a laptop still trains quickly
+SIDE = 96  # pixels: what a laptop still trains quickly
 QUALITY = 90  # of the JPEG file, 1 to 95
 
 GLYPHS = {

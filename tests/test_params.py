@@ -147,6 +147,7 @@ FAULTS = [
         "finetune.f.backbone: `version` and `wid",
     ),
     ("f", "backbone: {black_white: [0, 1]}", "finetune.f.backbone: `black_white` is that of a .keras file"),
+    ("f", "backbone: {black_white: [1, 1]}", "finetune.f.backbone: black and white are the same"),
     ("f", "thaw: {layers: some}", "finetune.f.thaw.layers: "),
     ("f", "thaw: {rate_decay: 1.5}", "finetune.f.thaw.rate_decay: "),
     ("f", "thaw: {warm_up: 3, epochs: 3}", "finetune.f.thaw: warm_up (3) must be less than epochs (3)"),
@@ -161,6 +162,7 @@ FAULTS = [
         "finetune.f: a blend has no class of its own: `mix` or `class_",
     ),
     ("f", "mix: {kind: mixup, alpha: 0}", "finetune.f.mix.alpha: "),
+    ("f", "mix: {kind: mixup}, copies: 0, thaw: {layers: 0}", "finetune.f: nothing is blended with neither `copies`"),
     ("m", "activation: Relu", "train.m.activation: unknown name `Relu`; did you mean `relu`?"),
     ("r", "loss: mae", "train.r.loss: unknown name `mae`; did you mean `mean_absolute_error`?"),
     (

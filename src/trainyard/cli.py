@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("name", nargs="?", help="a set of the catalogue")
     which.add_argument("--list", action="store_true", help="show the sets with licence, addresses, bytes and hashes")
     fetch.add_argument("--out", default="data/fetched", help="folder for the set's own (%(default)s)")
-    verbs.add_parser("pretrain", help="train a backbone from nothing, on figures").add_argument(
+    verbs.add_parser("pretrain", help="train a backbone from random weights, on figures").add_argument(
         "name", help="its name below `pretrain` in params.yaml"
     )
     tune = verbs.add_parser("tune", help="search better params of a model by its validation loss")

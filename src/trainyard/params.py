@@ -678,6 +678,8 @@ class Backbone(Spec):
             raise PydanticCustomError(
                 "own", "`version` and `width` are those of a MobileNet; a .keras file is a network"
             )
+        if self.black_white[0] == self.black_white[1]:
+            raise PydanticCustomError("black_white", "black and white are the same")
         if not self.own and self.black_white != (-1.0, 1.0):
             raise PydanticCustomError("own", "`black_white` is that of a .keras file; a MobileNet has [-1, 1]")
         return self
@@ -738,7 +740,8 @@ class MobileNet(Model):
     """Augmented copies of the training images, beside the plain ones, whose frozen features train the head; none where
     neither `augment` nor `mix` would make them differ."""
     label_smoothing: Share = 0.0
-    """Share of certainty that is taken from the training labels and given to all classes alike."""
+    """Share of certainty that is taken from the training labels and given to all classes alike (Szegedy et al., 2016).
+    `metrics` of the training split are asked about such labels then."""
     mix: Mix | None = None
     """Blend training images, in the copies and in the second phase."""
     thaw: Thaw = Thaw()
@@ -752,6 +755,8 @@ class MobileNet(Model):
             raise PydanticCustomError("softened", "`{softened}` takes a cross-entropy, not `{loss}`", context)
         if self.mix and self.class_weight is not None:
             raise PydanticCustomError("mix", "a blend has no class of its own: `mix` or `class_weight`, not both")
+        if self.mix and not self.copies and not (self.thaw.layers and self.thaw.epochs):
+            raise PydanticCustomError("mix", "nothing is blended with neither `copies` nor a second phase")
         if self.thaw.warm_up and self.plateau:
             raise PydanticCustomError("plateau", "`thaw.warm_up` is a schedule: it or `plateau`, not both")
         return self
@@ -937,7 +942,7 @@ class Drawing(Spec):
 
 
 class Pretrain(Spec):
-    """A MobileNet from nothing, which `trainyard pretrain NAME` trains on figures; no stage of the line reads it."""
+    """What `trainyard pretrain NAME` makes of random weights: a MobileNet; no stage of the line reads it."""
 
     figures: str
     """Folder of square PNG files of one size, in and below it; what is transparent shows the ground."""
@@ -978,6 +983,9 @@ class Pretrain(Spec):
     def _matches_a_teacher(self) -> "Pretrain":
         if self.match and self.task != "distillation":
             raise PydanticCustomError("match", "`match` is of `task: distillation` alone")
+        for knob, task in (("label_smoothing", "identity"), ("temperature", "contrast")):
+            if self.task != task and getattr(self, knob) != type(self).model_fields[knob].default:
+                raise PydanticCustomError("knob", "`{knob}` is of `task: {task}` alone", {"knob": knob, "task": task})
         return self
 
 
@@ -1056,7 +1064,7 @@ class Params(Spec):
     drift: Drift = Drift()
     """What counts as drift of new data."""
     pretrain: dict[str, Pretrain] = {}
-    """Backbones that are trained from nothing, by name."""
+    """Backbones that are trained from random weights, by name."""
     serve: Serve = Serve()
     """What the server of models takes and keeps."""
 
@@ -1111,6 +1119,9 @@ class Params(Spec):
         for name, finetuned in self.finetune.items():
             if finetuned.mix and self.training.distribute != "none":
                 yield f"finetune.{name}.mix: `training.distribute: {self.training.distribute}` blends no images"
+        for name, recipe in self.pretrain.items():
+            if Path(recipe.figures).resolve().is_relative_to((Path("pretrained") / name).resolve()):
+                yield f"pretrain.{name}.figures: they lie in pretrained/{name}, which is made anew; choose another name"
         for name in self.evaluate.keys() - self.models.keys():
             yield f"evaluate.{name}: there is no model `{name}` in train or finetune; {nearest(name, self.models)}"
 

@@ -1,6 +1,8 @@
 """Pretrained weights: the order of sources, each choice with its reason, each fault in one line."""
 
 import socket
+from pathlib import Path
+from unittest.mock import Mock
 
 import h5py
 import keras
@@ -58,14 +60,13 @@ def test_auto_takes_imagenet_from_the_cache(monkeypatch, tmp_path):
     path = tmp_path / "keras" / "models" / "mobilenet_2_5_224_tf_no_top.h5"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
-    asked = []
-    monkeypatch.setattr(pretrained, "_imagenet", lambda spec: asked.append(spec) or "network")
+    monkeypatch.setattr(pretrained, "_imagenet", lambda spec: f"the network of {spec.width}")
     network, source = pretrained.resolve(SMALL)
-    assert (network, source.name, source.reason) == ("network", "imagenet", "in Keras' cache")
+    assert (network, source.name, source.reason) == ("the network of 0.25", "imagenet", "in Keras' cache")
 
 
 @pytest.mark.skipif(
-    not pretrained._cache_file(named("imagenet")).is_file(), reason="no ImageNet weights in Keras' cache"
+    not pretrained.cache_file(named("imagenet")).is_file(), reason="no ImageNet weights in Keras' cache"
 )
 @pytest.mark.parametrize("weights", ["imagenet", "auto"])
 def test_imagenet_weights_are_those_that_keras_gives(weights):
@@ -101,7 +102,7 @@ def test_the_cache_has_the_names_that_keras_gives(monkeypatch, version, width):
     monkeypatch.setattr(file_utils, "get_file", stop)
     with pytest.raises(RuntimeError, match="no network here"):
         mobilenet.network(Backbone(version=version, width=width), (224, 224, 3), "imagenet")
-    assert asked == [pretrained._cache_file(Backbone(version=version, width=width)).name]
+    assert asked == [pretrained.cache_file(Backbone(version=version, width=width)).name]
 
 
 @pytest.mark.parametrize(
@@ -137,24 +138,51 @@ def test_a_users_own_weights_arrive_in_the_model(tmp_path):
     keras.utils.set_random_seed(5)
     mine = mobilenet.network(named("none"), (64, 64, 3))
     mine.save_weights(tmp_path / "mine.weights.h5")
-    network, source = pretrained.resolve(of_file(tmp_path / "mine.weights.h5"))
-    pretrained.save(network, source, SMALL, tmp_path)
+    spec = of_file(tmp_path / "mine.weights.h5")
+    network, source = pretrained.resolve(spec)
+    pretrained.save(network, source, spec, tmp_path)
     other = mobilenet.network(SMALL, (96, 96, 3))
-    pretrained.load(other, tmp_path)
+    pretrained.load(other, spec, tmp_path)
     for one, another in zip(mine.weights, other.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), another.numpy())
 
 
 def test_a_backbone_file_that_was_changed_is_refused(tmp_path):
-    pretrained.save(mobilenet.network(named("none"), (64, 64, 3)), pretrained.Source("none", ""), SMALL, tmp_path)
+    spec = named("none")
+    pretrained.save(mobilenet.network(spec, (64, 64, 3)), pretrained.Source("none", ""), spec, tmp_path)
     path = tmp_path / pretrained.WEIGHTS
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(BadInput, match="SHA-256"):
-        pretrained.load(mobilenet.network(SMALL, (96, 96, 3)), tmp_path)
+        pretrained.load(mobilenet.network(spec, (96, 96, 3)), spec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"width": 0.5}, {"version": "v2"}, {"weights": "imagenet"}, {"weights": "a.keras", "sha256": "0" * 64}]
+)
+def test_a_backbone_of_other_params_is_refused(tmp_path, knobs):
+    """Where a stage is run by itself; DVC would have run `backbone` again."""
+    pretrained.save(*pretrained.resolve(named("embedded")), named("embedded"), tmp_path)
+    asked = named(**{"weights": "embedded", **knobs}) if "sha256" not in knobs else Backbone(**knobs)
+    told = r"weights\.h5: version v1, width 0\.25, weights embedded \(params.yaml asks for others: run the stage"
+    with pytest.raises(BadInput, match=told):
+        pretrained.load(mobilenet.network(SMALL, (64, 64, 3)), asked, tmp_path)
+
+
+def test_a_backbone_that_auto_took_is_the_one_asked_for(tmp_path):
+    pretrained.save(*pretrained.resolve(named("embedded")), SMALL, tmp_path)
+    pretrained.load(mobilenet.network(SMALL, (64, 64, 3)), SMALL, tmp_path)
+
+
+def test_behind_a_proxy_the_download_itself_tells(monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", None)
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    assert pretrained._reachable()
 
 
 def test_a_host_that_swallows_everything_costs_no_more_than_the_preflight(monkeypatch):
     import time
+
+    monkeypatch.setattr(pretrained, "getproxies", dict)
 
     def hang(*args):
         time.sleep(3)
@@ -217,7 +245,7 @@ def test_the_cache_is_looked_for_where_keras_keeps_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", "~/mine")
     monkeypatch.setenv("KERAS_HOME", "elsewhere")
-    assert pretrained._cache_file(named("imagenet")) == tmp_path / "mine/models" / V1
+    assert pretrained.cache_file(named("imagenet")) == tmp_path / "mine/models" / V1
 
 
 @pytest.mark.usefixtures("offline", "no_network")
@@ -269,11 +297,92 @@ def test_a_closed_network_is_told_and_what_to_do():
         pretrained.resolve(named("imagenet"))
 
 
+@pytest.fixture
+def downloads(monkeypatch, published, tmp_path):
+    """What Keras downloads comes from the folder of a mirror."""
+    from keras.src.utils import file_utils
+
+    def fetch(address, target, *args):
+        Path(target).write_bytes((published / address.rpartition("/")[2]).read_bytes())
+
+    (tmp_path / "keras").mkdir()  # Keras takes another folder where its own is not there
+    monkeypatch.setattr(pretrained, "_reachable", lambda: True)
+    monkeypatch.setattr(file_utils, "urlretrieve", fetch)
+    return published
+
+
+@pytest.mark.usefixtures("offline", "downloads")
+def test_what_keras_downloads_is_taken(tmp_path):
+    assert pretrained.resolve(SMALL)[1] == pretrained.Source("imagenet", "could be fetched")
+    assert (tmp_path / "keras/models" / V1).exists()
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("weights", ["imagenet", "auto"])
+def test_a_download_that_was_cut_short_is_refused_and_not_kept(downloads, tmp_path, weights):
+    (downloads / V1).write_bytes((downloads / V1).read_bytes()[:100_000])
+    if weights == "imagenet":
+        with pytest.raises(EnvironmentFailed, match=rf"{V1}: what was fetched is cut short, or another file"):
+            pretrained.resolve(named("imagenet"))
+    else:
+        assert pretrained.resolve(SMALL)[1].name == "embedded"
+    assert not (tmp_path / "keras/models" / V1).exists()
+
+
+@pytest.mark.usefixtures("offline")
+def test_auto_takes_the_embedded_weights_where_the_host_answers_and_has_none(downloads):
+    (downloads / V1).unlink()
+    _, source = pretrained.resolve(SMALL)
+    assert source.name == "embedded"
+    assert V1 in source.reason
+
+
 @pytest.mark.usefixtures("offline", "no_network")
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    path = tmp_path / "keras/models" / V2
+    path.parent.mkdir(parents=True)
+    network = mobilenet.network(named("none", version="v2", width=0.35), (224, 224, 3))
+    network.set_weights([weight * np.nan for weight in network.get_weights()])
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, network)
+    with pytest.raises(EnvironmentFailed, match=rf"{V2}: cut short, or no such weights .*; delete the file"):
+        pretrained.resolve(named("imagenet", version="v2", width=0.35))
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+def test_no_embedded_weights_are_advised_where_there_are_none():
+    with pytest.raises(EnvironmentFailed, match=r"ImageNet weights could not be had \([^;]*\)$"):
+        pretrained.resolve(named("imagenet", width=0.5))
+
+
+@pytest.mark.usefixtures("offline", "no_network")
+@pytest.mark.parametrize("mirror", ["", "nowhere", "http://[::1"])
+@pytest.mark.parametrize("weights", ["imagenet", "auto"])
 @pytest.mark.parametrize(("version", "width"), [("v1", 0.3), ("v2", 0.6), ("v3-small", 0.5)])
-def test_imagenet_weights_of_a_width_that_is_not_published_are_refused(version, width):
-    with pytest.raises(BadInput, match=r"params.yaml: backbone: .*alpha"):
-        pretrained.resolve(named("imagenet", version=version, width=width))
+def test_imagenet_weights_of_a_width_that_is_not_published_are_refused(monkeypatch, mirror, weights, version, width):
+    monkeypatch.setenv("TRAINYARD_MIRROR", mirror)
+    told = rf"params.yaml: backbone.width: {width} \(ImageNet weights of {version} exist for [\d., ]*1.0"
+    with pytest.raises(BadInput, match=told):
+        pretrained.resolve(named(weights, version=version, width=width))
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("version", list(mobilenet.NETWORKS))
+def test_the_widths_that_are_published_are_those_that_keras_takes(monkeypatch, version):
+    from keras.src.utils import file_utils
+
+    monkeypatch.setattr(file_utils, "get_file", Mock(side_effect=RuntimeError("it would be fetched")))
+    for width in {width for widths in pretrained.PUBLISHED.values() for width in widths}:
+        known = width in pretrained.PUBLISHED[version]
+        with pytest.raises(RuntimeError if known else ValueError):
+            mobilenet.network(Backbone(version=version, width=width), (224, 224, 3), "imagenet")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_mirror_s_address_that_is_none_is_told(monkeypatch):
+    monkeypatch.setenv("TRAINYARD_MIRROR", "http://[::1")
+    with pytest.raises(EnvironmentFailed, match="ImageNet weights could not be had"):
+        pretrained.resolve(named("imagenet"))
 
 
 def test_weights_of_another_version_are_refused(tmp_path):
@@ -339,14 +448,13 @@ def test_layers_within_a_network_s_network_thaw_one_by_one_and_their_normalisati
     write_network(tmp_path / "mine.keras")
     spec = MobileNet(family="mobilenet", dataset="d", backbone=own(tmp_path / "mine.keras"))
     core = mobilenet.build(spec, Features((32, 32, 3)), Head(3, "softmax"))
-    core.get_layer("trunk").trainable = True
     thawed = mobilenet.thaw(core, spec.thaw.model_copy(update={"layers": 3}))
     assert [type(layer).__name__ for layer in thawed] == ["Conv2D"]
     assert thawed[0].filters == 6
     assert mobilenet.rates(core, 0.5) == [0.5, 0.5, 1.0, 1.0]
 
 
-def test_the_stages_take_a_network_of_the_users_own(tmp_path):
+def test_a_network_of_the_users_own_is_written_and_read(tmp_path):
     network = write_network(tmp_path / "mine.keras")
     spec = own(tmp_path / "mine.keras")
     found, source = pretrained.resolve(spec)
@@ -354,7 +462,7 @@ def test_the_stages_take_a_network_of_the_users_own(tmp_path):
     assert set(files.read_json(tmp_path / "backbone.json")) == {"weights", "sha256"}
     other = pretrained.own(spec)
     other.set_weights([weight * 0 for weight in other.get_weights()])
-    pretrained.load(other, tmp_path)
+    pretrained.load(other, spec, tmp_path)
     for one, another in zip(network.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, another)
 

@@ -57,9 +57,11 @@ def test_the_second_phase_moves_the_top_alone_and_no_batch_statistics(images):
     spec = block(thaw={"layers": 12, "epochs": 2, "learning_rate": 0.01})
     _, backbone, (*_, moved, _), history = trained(images, spec)
     top = {weight.path for layer in backbone.layers[-12:] for weight in layer.weights}
+    normal = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert moved
     assert moved <= top
-    assert not [path for path in moved if "_bn" in path]
+    assert normal
+    assert not moved & {weight.path for layer in normal for weight in layer.weights}
     statistics = [weight for weight in backbone.weights if "moving" in weight.path]
     assert statistics
     assert len(history) == 4
@@ -179,7 +181,6 @@ def test_batch_normalisation_trains_where_params_ask_for_it(images):
 
 def test_the_rate_falls_from_layer_to_layer(images):
     core = models.build(block(), Features((32, 32, 3)), images.objective, images.units)
-    core.get_layer("trunk").trainable = True
     mobilenet.thaw(core, Thaw(layers="all"))
     shares = dict(
         zip((variable.path for variable in core.trainable_variables), mobilenet.rates(core, 0.5), strict=True)
@@ -243,6 +244,20 @@ def test_smoothed_labels_give_a_share_to_all_classes():
     np.testing.assert_allclose(smoothed, [[0.05, 0.05, 0.85, 0.05]], rtol=1e-6)
     np.testing.assert_allclose(finetune._smoothed(np.float32([[1], [0]]), 0.2), [[0.9], [0.1]], rtol=1e-6)
     np.testing.assert_array_equal(finetune._smoothed(np.eye(3, dtype=np.float32), 0.0), np.eye(3))
+
+
+@pytest.mark.parametrize("knobs", [{"label_smoothing": 0.2}, {"mix": {"kind": "mixup", "alpha": 0.2}}])
+def test_the_accuracy_of_labels_that_are_shares_is_that_of_the_likelier_class(tmp_path, knobs):
+    spec = block(epochs=20, optimizer={"name": "adam", "learning_rate": 0.02}, thaw={"epochs": 1}, **knobs)
+    _, _, _, history = trained(prepared(tmp_path, "images", "binary"), spec)
+    assert history["accuracy"].max() > 0.8
+
+
+def test_training_s_accuracy_is_that_of_keras_where_labels_are_true():
+    true, answer = np.float32([[0], [1], [1], [0]]), np.float32([[0.2], [0.7], [0.4], [0.9]])
+    theirs = np.ravel(keras.metrics.binary_accuracy(true, answer))
+    np.testing.assert_array_equal(fit.accuracy(true, answer), theirs)
+    np.testing.assert_array_equal(fit.accuracy(finetune._smoothed(true, 0.1), answer), theirs)
 
 
 def test_validation_is_not_smoothed(images, monkeypatch):

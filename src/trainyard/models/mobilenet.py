@@ -44,8 +44,9 @@ def build(spec: MobileNet, features: Features, head: Head) -> keras.Model:
 
 def thaw(core: keras.Model, spec: Thaw) -> list[keras.Layer]:
     """Let the top of the backbone train, batch normalisation where params ask for it; gives the layers that do."""
-    backbone = core.get_layer("trunk").get_layer("backbone")
-    every = _inner(backbone)
+    trunk = core.get_layer("trunk")
+    trunk.trainable = True
+    every = _inner(trunk.get_layer("backbone"))
     chosen = every if spec.layers == "all" else every[-spec.layers :]
     _let_train(every, chosen, spec.batch_normalization == "trained")
     return [layer for layer in every if layer.trainable_weights]

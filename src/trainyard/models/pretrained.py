@@ -14,7 +14,7 @@ from importlib.resources import as_file
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
+from urllib.request import getproxies, urlopen
 
 from trainyard.errors import BadInput, EnvironmentFailed
 from trainyard.files import read_json, replacing, sha256, write_json
@@ -36,7 +36,14 @@ PINNED = {
     "mobilenet_2_5_224_tf_no_top.h5": "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",
     EMBEDDED: "4ba4da341ea8531ebcc18cd114f661186510a63c80ffc4896fa4eb6699c32bc9",
 }
-"""SHA-256 of files for which nobody else checks one; other files of ImageNet weights must only load."""
+"""SHA-256 of files for which nobody else checks one; other files of ImageNet weights must load, and be finite."""
+PUBLISHED = {
+    "v1": (0.25, 0.5, 0.75, 1.0),
+    "v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    "v3-small": (0.75, 1.0),
+    "v3-large": (0.75, 1.0),
+}
+"""Widths for which Keras has ImageNet weights."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,10 @@ def resolve(spec: Backbone) -> tuple["keras.Model", Source]:
         case "embedded":
             return _embedded(spec), Source("embedded", "params name them")
         case "imagenet":
+            _refuse_unpublished(spec)
             return _imagenet(spec), Source("imagenet", "params name them")
         case "auto":
+            _refuse_unpublished(spec)
             return _automatic(spec)
         case file if spec.own:
             return own(spec), Source(Path(file).as_posix(), "params name the network")
@@ -114,8 +123,15 @@ def _unpenalised(network: "keras.Model") -> bool:
     return found
 
 
+def _refuse_unpublished(spec: Backbone) -> None:
+    widths = PUBLISHED[spec.version]
+    if spec.width not in widths:
+        there = f"ImageNet weights of {spec.version} exist for {', '.join(map(str, widths))}"
+        raise BadInput(f"params.yaml: backbone.width: {spec.width} ({there})")
+
+
 def _automatic(spec: Backbone) -> tuple["keras.Model", Source]:
-    cached, mirror = _cache_file(spec).is_file(), _mirror()
+    cached, mirror = cache_file(spec).is_file(), _mirror()
     if cached or mirror or _reachable():
         where = "in Keras' cache" if cached else f"from {mirror}" if mirror else "could be fetched"
         try:
@@ -124,17 +140,21 @@ def _automatic(spec: Backbone) -> tuple["keras.Model", Source]:
             why = str(error)
     else:
         why = f"{HOST[0]} does not answer within {PREFLIGHT_SECONDS:.0f} s and Keras' cache has none"
-    if (spec.version, spec.width) != ("v1", 0.25):
+    if not _has_embedded(spec):
         raise EnvironmentFailed(
             f"ImageNet weights: {why}; embedded ones exist {_ONLY} (got {spec.version}, {spec.width})"
         )
     return _embedded(spec), Source("embedded", why)
 
 
+def _has_embedded(spec: Backbone) -> bool:
+    return (spec.version, spec.width) == ("v1", 0.25)
+
+
 def _imagenet(spec: Backbone) -> "keras.Model":
     from trainyard.models.mobilenet import network
 
-    cached, before = _cache_file(spec), socket.getdefaulttimeout()
+    cached, before = cache_file(spec), socket.getdefaulttimeout()
     there = cached.is_file()
     socket.setdefaulttimeout(30)  # of one read: a stalled download must not hold the line for ever
     try:
@@ -143,12 +163,12 @@ def _imagenet(spec: Backbone) -> "keras.Model":
         _refuse_other(cached)
         found = network(spec, (224, 224, 3), str(cached) if cached.is_file() else "imagenet")
         _refuse_other(cached)
+        finite(found, cached)
     except Exception as error:  # noqa: BLE001  # Keras lets through whatever the download raised
         told = str(error).partition("\n")[0][:300]
-        if isinstance(error, ValueError) and not cached.is_file():  # no such weights are published
-            raise BadInput(f"params.yaml: backbone: {told}") from None
         if not cached.is_file():
-            raise EnvironmentFailed(f"ImageNet weights could not be had ({told}); try `weights: embedded`") from None
+            remedy = "; try `weights: embedded`" if _has_embedded(spec) else ""
+            raise EnvironmentFailed(f"ImageNet weights could not be had ({told}){remedy}") from None
         if there:
             raise EnvironmentFailed(f"{cached}: cut short, or no such weights ({told}); delete the file") from None
         cached.unlink()  # what came from the network, or it would be taken for good the next time
@@ -159,7 +179,7 @@ def _imagenet(spec: Backbone) -> "keras.Model":
 
 
 def _refuse_other(cached: Path) -> None:
-    """Keras checks no hash of its own weights: a file cut short must not be loaded, now or later."""
+    """Of v1 and v2 Keras checks no hash: a file that was cut short must not be loaded, now or later."""
     if cached.is_file() and cached.name in PINNED and sha256(cached) != PINNED[cached.name]:
         raise OSError("not the ImageNet weights that Keras publishes, SHA-256 differs")
 
@@ -176,7 +196,7 @@ def _copied(mirror: str, cached: Path) -> None:
 
 
 def _embedded(spec: Backbone) -> "keras.Model":
-    if (spec.version, spec.width) != ("v1", 0.25):
+    if not _has_embedded(spec):
         raise BadInput(f"params.yaml: backbone.weights: embedded ones exist {_ONLY} (got {spec.version}, {spec.width})")
     with as_file(resources("trainyard.models") / "weights" / EMBEDDED) as path:
         if sha256(path) != PINNED[EMBEDDED]:
@@ -210,7 +230,7 @@ def _proven(spec: Backbone) -> Path:
     return path
 
 
-def _cache_file(spec: Backbone) -> Path:
+def cache_file(spec: Backbone) -> Path:
     """Where Keras keeps the file of 224 pixels; the names are those of its sources."""
     from keras.src.backend.config import keras_home  # nothing public tells it
 
@@ -225,7 +245,12 @@ def _cache_file(spec: Backbone) -> Path:
 
 
 def _reachable() -> bool:
-    """True where the host takes a connection in time; in a thread, since the look-up of a name has no time limit."""
+    """True where the host takes a connection in time; in a thread, since the look-up of a name has no time limit.
+
+    Behind a proxy only the download itself can tell.
+    """
+    if "https" in getproxies():
+        return True
     found = threading.Event()
 
     def connect() -> None:
@@ -245,15 +270,26 @@ def save(network: "keras.Model", source: Source, spec: Backbone, folder: Path, *
     """Write `backbone.weights.h5`, and `backbone.json` with where it came from, its SHA-256, and what else is told."""
     path = folder / WEIGHTS
     network.save_weights(path)
-    what = {} if spec.own else {"version": spec.version, "width": spec.width}
-    write_json(folder / "backbone.json", {"weights": source.name, **what, "sha256": sha256(path), **about})
+    write_json(folder / "backbone.json", {"weights": source.name, **_what(spec), "sha256": sha256(path), **about})
 
 
-def load(network: "keras.Model", folder: Path) -> None:
-    """Give a network the weights that `save` wrote; raises BadInput where the file is not the one that was written."""
+def _what(spec: Backbone) -> dict[str, Any]:
+    """Of which MobileNet the weights are; of a network of the user's the file tells."""
+    return {} if spec.own else {"version": spec.version, "width": spec.width}
+
+
+def load(network: "keras.Model", spec: Backbone, folder: Path) -> None:
+    """Give a network the weights that `save` wrote.
+
+    Raises BadInput where the file is not the one that was written, or holds other weights than params ask for.
+    """
     about = read_json(folder / "backbone.json")
     if sha256(folder / WEIGHTS) != about["sha256"]:
         raise BadInput(
             f"{folder / WEIGHTS}: its SHA-256 is not the one in backbone.json (run the stage `backbone` again)"
         )
+    names = ("imagenet", "embedded") if spec.weights == "auto" else (Path(spec.weights).as_posix(),)
+    if about["weights"] not in names or {key: about.get(key) for key in _what(spec)} != _what(spec):
+        there = ", ".join(f"{key} {about[key]}" for key in ("version", "width", "weights") if key in about)
+        raise BadInput(f"{folder / WEIGHTS}: {there} (params.yaml asks for others: run the stage `backbone` again)")
     network.load_weights(folder / WEIGHTS)

@@ -1,4 +1,4 @@
-"""`trainyard pretrain`: train a backbone from nothing, on figures. No DVC stage.
+"""`trainyard pretrain`: train a backbone from random weights, on figures. No DVC stage.
 
 In:   the figures and the params block pretrain.NAME, training and seed; for a distillation ImageNet weights
 Out:  pretrained/NAME/{backbone.weights.h5, backbone.json, figures.csv, history.csv}

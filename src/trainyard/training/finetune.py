@@ -31,10 +31,13 @@ def train(
     resume: Resume | None = None,
     engine: Fit = fit,
 ) -> tuple[keras.Model, pd.DataFrame]:
-    """Build a model on the backbone of a folder, fine-tune it, and give it as it is saved, with its history."""
+    """Build a model on the backbone of a folder, fine-tune it, and give it as it is saved, with its history.
+
+    Raises BadInput where the folder holds another backbone than params ask for, and what `fit` raises.
+    """
     preprocessing = kinds.of(data.spec).preprocessing(data.spec, data.facts, data.train)
     core = models.build(spec, seen(preprocessing), data.objective, data.units)
-    pretrained.load(core.get_layer("trunk").get_layer("backbone"), backbone)
+    pretrained.load(core.get_layer("trunk").get_layer("backbone"), spec.backbone, backbone)
     with pairs(data, preprocessing, resume.folder if resume else None) as (training, validation):
         history = finetune(core, training, validation, spec, data, seed, on_epoch, resume, engine)
     return preprocessing.join(core), history
@@ -69,18 +72,17 @@ def finetune(
     more = len(training[1]) * copies
     log.info("head: trains on %d frozen features, %d of them of augmented copies", len(training[1]) + more, more)
     head, thawed_top = (resume.phase("head"), resume.phase("thawed")) if resume else (None, None)
-    asked = keras.Model(trunk.inputs, trunk.outputs)
+    seeing = keras.Model(trunk.inputs, trunk.outputs)
     # XLA is slow at convolutions on a CPU; without it JAX computes layer by layer
-    asked.compile(jit_compile=keras.backend.backend() == "jax")
+    seeing.compile(jit_compile=keras.backend.backend() == "jax")
     with scratch(resume.folder if resume else None) as folder:
         mixing = Mixing(spec.mix, seed) if spec.mix else None
-        augmented = _frozen_features(asked, augment, training, copies, folder / "training.npy", mixing)
-        frozen = _frozen_features(asked, augment, validation, 0, folder / "validation.npy")
+        augmented = _frozen_features(seeing, augment, training, copies, folder / "training.npy", mixing)
+        frozen = _frozen_features(seeing, augment, validation, 0, folder / "validation.npy")
         history = engine(top, augmented, frozen, spec, data, seed, on_epoch, resume=head)
     if not (spec.thaw.layers and spec.thaw.epochs):
         return history
 
-    trunk.trainable = True
     thawed, phase = mobilenet.thaw(core, spec.thaw), spec.thaw
     count = sum(layer.count_params() for layer in thawed)
     log.info(
@@ -106,12 +108,15 @@ def finetune(
 
 
 def _smoothed(learnt: Array, share: float) -> Array:
-    """One-hot `[n, classes]`, or 0 or 1 `[n, 1]`, with a share of the certainty given to all classes alike."""
+    """One-hot `[n, classes]`, or 0 or 1 `[n, 1]`, with a share of the certainty given to all classes alike.
+
+    Szegedy et al., 2016.
+    """
     return learnt * np.float32(1 - share) + np.float32(share / max(learnt.shape[1], 2))
 
 
 def _low(spec: MobileNet, steps: int) -> Optimizer:
-    """The optimizer of the second phase, of so many steps an epoch."""
+    """The optimizer of the second phase, of so many steps an epoch; the rate falls as in Loshchilov & Hutter, 2017."""
     rate: float | Schedule = spec.thaw.learning_rate
     if warm := spec.thaw.warm_up:
         rate = Schedule(  # Keras' own arguments
@@ -125,7 +130,7 @@ def _low(spec: MobileNet, steps: int) -> Optimizer:
 
 
 def _frozen_features(
-    asked: keras.Model, augment: keras.Layer, part: Pair, copies: int, path: Path, mixing: Mixing | None = None
+    seeing: keras.Model, augment: keras.Layer, part: Pair, copies: int, path: Path, mixing: Mixing | None = None
 ) -> Pair:
     """Features `[n * (copies + 1), filters]` of images and then of their augmented copies, and what is learnt of each.
 
@@ -144,7 +149,7 @@ def _frozen_features(
                 if blends:
                     images, true = blends(images, true, 1, copy, i)
                 learnt.append(true)
-                yield asked.predict_on_batch(augment(images, training=True) if copy else images)
+                yield seeing.predict_on_batch(augment(images, training=True) if copy else images)
 
     rows = held(path, len(part[1]) * (copies + 1), features())
     return rows, np.concatenate(learnt)

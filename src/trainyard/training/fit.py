@@ -228,7 +228,8 @@ def compile_core(
     rates: Sequence[float] | None = None,
 ) -> None:
     """Optimizer, loss and metrics by their names in params; raises BadInput where Keras refuses one."""
-    metrics = list(dict.fromkeys([*data.objective.training_metrics, *spec.metrics]))
+    own = {"accuracy": accuracy} if data.objective.name == "binary" else {}
+    metrics = [own.get(name, name) for name in dict.fromkeys([*data.objective.training_metrics, *spec.metrics])]
     try:
         loss = ctc.loss if data.objective.name == "transcription" else spec.loss or data.objective.loss
         one_by_one = keras.backend.backend() == "jax" and not isinstance(core, scan.Scan)
@@ -241,6 +242,11 @@ def compile_core(
         )
     except (TypeError, ValueError) as error:
         raise _refused(spec, error) from error
+
+
+def accuracy(true: Any, answer: Any) -> Any:
+    """Share of right answers `[n]`, of what is true `[n, 1]`; Keras' own finds none where labels are shares."""
+    return keras.ops.mean(keras.ops.cast(keras.ops.equal(true > 0.5, answer > 0.5), "float32"), axis=-1)
 
 
 def _refused(spec: Model, error: Exception) -> BadInput:

@@ -1,4 +1,4 @@
-"""Pretraining: a backbone from nothing, on figures that a layer of the network draws anew at every step.
+"""Pretraining: a backbone from random weights, on figures that a layer of the network draws anew at every step.
 
 A batch holds the numbers of figures alone, so that no engine waits for pictures.
 """
