@@ -1,12 +1,12 @@
-"""Routes to a backbone without a single photo: which way of pretraining is worth most?
+"""Routes to a backbone from drawings alone: which way of pretraining is worth most?
 
     python scripts/make_figures.py
     python benchmarks/routes.py --photos FOLDER                             all routes, a day of two CPU cores
     python benchmarks/routes.py contrast --engine jax --photos FOLDER       one of them, minutes of a GPU
 
-Each route trains a MobileNet v1, width 0.25, from nothing. What it is worth is told by linear probes, a logistic
-regression on its frozen features: of the quarter of the pictograms' glyphs that is set aside for this choice, which no
-route has seen and no test of transfer.py asks, five parts of the glyphs, each asked of the four others; and of the
+Each route trains a MobileNet v1, width 0.25, from random weights. What it is worth is told by linear probes, a logistic
+regression on its frozen features: of the pictograms' glyphs that are set aside for this choice, which no route has seen
+and neither transfer.py nor the line asks to judge by, five parts of them, each asked of the four others; and of the
 clothing photos, the validation images asked of the training images. Figures are kept in routes.csv, which the page of
 transfer.py shows; `imagenet`, or any file of weights, is probed as it is.
 """
@@ -96,7 +96,8 @@ def pretrained_along(route: str, asked: argparse.Namespace) -> dict:
 
         device = jax.devices()[0].device_kind
     told = {"steps": spec.steps, "batch": spec.batch_size, "device": device, "minutes": round(minutes, 2)}
-    return {"weights": weights.as_posix(), **told, "loss": round(history["loss"].iloc[-1], 4)}
+    told |= {"loss": round(history["loss"].iloc[-1], 4), "sha256": files.sha256(weights)[:12]}
+    return {"weights": weights.as_posix(), **told}
 
 
 def probed(weights: Path, photos: Path | None) -> dict:
@@ -123,11 +124,10 @@ def probed(weights: Path, photos: Path | None) -> dict:
 
 
 def chosen_by(folder: Path, scratch: Path) -> Prepared:
-    """Pictograms, of which the training part is what is set aside for the choice."""
+    """Pictograms, of which the training part is what is set aside for the choice, and no test of the line's either."""
     dataset, manifest = source("pictograms", folder)
-    aside, parts = set_aside(manifest), kinds.of(dataset).split(dataset, manifest, 1)
-    parts[parts == "train"] = ""
-    parts[aside] = "train"
+    parts = kinds.of(dataset).split(dataset, manifest, params.load().seed)  # the line's own
+    parts[(parts == "train") & ~set_aside(manifest)] = ""
     return written("pictograms", folder, parts, scratch)
 
 

@@ -1,7 +1,7 @@
 """What pretrained weights are worth: four tasks, each from scratch, on the embedded backbone and on ImageNet weights.
 
     trainyard fetch fashion_mnist
-    KERAS_HOME=FOLDER python benchmarks/transfer.py --photos FOLDER      all of it, and the pages about it
+    KERAS_HOME=FOLDER python benchmarks/transfer.py --photos FOLDER      all of it, and docs/transfer.md
     python benchmarks/transfer.py --tasks digits --starts embedded       a part of it
     python benchmarks/transfer.py --engine jax --jobs 8                  by JAX, some trainings side by side
 
@@ -9,7 +9,7 @@ Each seed draws the labelled images, of which validation gets a fifth, and the i
 asked once. The same MobileNet v1, width 0.25, from scratch is trained as a whole, batch normalisation too. Figures are
 kept in transfer.csv as they come, and what is there is not measured again, unless its block or the weights that it
 started from are others now. PHOTOS is the clothing dataset (CC0) with folders train, validation and test; without it
-that task is left out. The quarter of the pictograms' glyphs by which routes.py chooses is in no test.
+that task is left out. The quarter of the pictograms' glyphs of which routes.py may ask is in no test.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from trainyard import files, kinds, params
 from trainyard.params import CNN, Images, MobileNet, Split
 
 HERE = Path(__file__).parent
-FIGURES, PAGE, PLOT = HERE / "transfer.csv", HERE / "TRANSFER.md", HERE.parent / "docs" / "transfer.png"
+FIGURES, PAGE, PLOT = HERE / "transfer.csv", HERE.parent / "docs" / "transfer.md", HERE.parent / "docs" / "transfer.png"
 ROUTED = HERE / "routes.csv"
 STARTS = ("scratch", "embedded", "imagenet")
 POOL, TESTED = 300, 200
@@ -44,19 +44,7 @@ POOL, TESTED = 300, 200
 CURVE = (5, 10, 30, 100)
 """Labelled images of each class of the digits."""
 CURVE_SEEDS = 3
-STUDIED = ("digits",)
-"""What the ingredients are measured on."""
 PLAIN = "as it is"
-
-COVERED = """Each seed draws the labelled images, the order and the initial weights; of pictograms and digits also the
-test images. Those of the photos and Fashion-MNIST are always the same: there the intervals cover other trainings, not
-other test images. None is widened for how many there are: of twenty, one misses the truth by chance."""
-
-ROUTED_HOW = """Made by `benchmarks/routes.py`: what linear probes on the frozen features get right, of pictograms that
-are in no test above and of the photos' validation images. Each step draws all its pictures anew. None but `imagenet`
-has seen a photo.
-
-"""
 
 PHOTO = {"flip": "horizontal", "rotate": 0.03, "shift": 0.1, "zoom": 0.15, "contrast": 0.2, "brightness": 0.1}
 TASKS: dict[str, dict] = {
@@ -65,8 +53,15 @@ TASKS: dict[str, dict] = {
         "resolution": 128,
         "batch": 32,
         "seeds": 5,
+        "thaw": {"epochs": 16, "rate_decay": 0.9},
     },
-    "photos": {"augment": PHOTO, "resolution": 160, "batch": 30, "seeds": 3},
+    "photos": {
+        "augment": PHOTO,
+        "resolution": 160,
+        "batch": 30,
+        "seeds": 3,
+        "thaw": {"learning_rate": 0.001},
+    },
     "fashion": {
         "augment": {"flip": "horizontal", "shift": 0.1, "zoom": 0.1},
         "resolution": 64,
@@ -83,31 +78,43 @@ TASKS: dict[str, dict] = {
     },
 }
 """What differs between the tasks."""
-SCRATCH, THAW = (40, 1000), (16, 240)
+SCRATCH, THAW = (40, 1000), (32, 480)
 """Epochs and steps, whichever is more: of the network from scratch, and of the second phase."""
-INGREDIENTS: dict[str, dict] = {
-    "no augmented copies": {"copies": 0},
-    "no augmentation": {"copies": 0, "augment": {}},
-    "head alone": {"thaw": {"layers": 0}},
-    "no head first": {"epochs": 1, "copies": 0},
-    "top 12 layers": {"thaw.layers": 12},
-    "batch normalisation trained": {"thaw.batch_normalization": "trained"},
-    "one rate for all layers": {"thaw.rate_decay": 1.0},
-    "constant rate": {"thaw.warm_up": 0},
-    "label smoothing 0.1": {"label_smoothing": 0.1},
-    "mixup 0.2": {"mix": {"kind": "mixup", "alpha": 0.2}},
-    "cutmix 1.0": {"mix": {"kind": "cutmix", "alpha": 1.0}},
-    "twice as long": {"thaw.epochs": 32},
-    "twice the rate": {"thaw.learning_rate": 0.001},
-    "last epoch": {"best_epoch": False},
-    "twice as long, cutmix 1.0": {"thaw.epochs": 32, "mix": {"kind": "cutmix", "alpha": 1.0}},
-    "twice as long, mixup 0.2": {"thaw.epochs": 32, "mix": {"kind": "mixup", "alpha": 0.2}},
-    "twice as long, label smoothing 0.1": {"thaw.epochs": 32, "label_smoothing": 0.1},
-    "twice as long, twice the rate": {"thaw.epochs": 32, "thaw.learning_rate": 0.001},
-}
-"""Changes of the block, one at a time, then some together. Without a warm-up there is no cosine either."""
 TOLD = {"val_loss": "validation loss", "val_accuracy": "validation accuracy", "accuracy": "test accuracy"}
 """What a table of ingredients has; the first two are what one may choose by."""
+
+
+def changes(epochs: int, rate: float) -> dict[str, dict]:
+    """Changes of a block whose second phase has so many epochs at such a rate: one at a time, then some together."""
+    shorter, slower, lower = {"thaw.epochs": epochs // 2}, {"thaw.learning_rate": rate / 2}, {"thaw.rate_decay": 0.9}
+    return {
+        "no augmented copies": {"copies": 0},
+        "no augmentation": {"copies": 0, "augment": {}},
+        "head alone": {"thaw": {"layers": 0}},
+        "no head first": {"epochs": 1, "copies": 0},
+        "top 12 layers": {"thaw.layers": 12},
+        "batch normalisation trained": {"thaw.batch_normalization": "trained"},
+        "lower layers slower": lower,
+        "constant rate, no warm-up": {"thaw.warm_up": 0},
+        "label smoothing 0.1": {"label_smoothing": 0.1},
+        "mixup 0.2": {"mix": {"kind": "mixup", "alpha": 0.2}},
+        "cutmix 1.0": {"mix": {"kind": "cutmix", "alpha": 1.0}},
+        "half as long": shorter,
+        "twice as long": {"thaw.epochs": 2 * epochs},
+        "half the rate": slower,
+        "twice the rate": {"thaw.learning_rate": 2 * rate},
+        "last epoch": {"best_epoch": False},
+        "half as long, lower layers slower": shorter | lower,
+        "half as long at half the rate, lower layers slower": shorter | slower | lower,
+    }
+
+
+STUDIED = {
+    "digits": [*changes(1, 1)][:-1],
+    "photos": ["mixup 0.2", "half as long", "twice as long", "half as long at half the rate, lower layers slower"],
+    "fashion": ["half as long, lower layers slower"],
+}
+"""Of which tasks which changes are measured."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=["tensorflow", "jax"], default="tensorflow")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="%(default)s")
-    parser.add_argument("--page", action="store_true", help="only write the pages about the figures that are there")
+    parser.add_argument("--page", action="store_true", help="only write docs/transfer.md from the figures")
     asked = parser.parse_args()
     failed = 0 if asked.page else measure(asked)
     if asked.figures == FIGURES:
@@ -184,7 +191,7 @@ def digest(run: Run, count: int) -> str:
     from trainyard.models import pretrained
 
     spec = block(run, count)
-    path = pretrained._cache_file(spec.backbone) if run.start == "imagenet" else None
+    path = pretrained.cache_file(spec.backbone) if run.start == "imagenet" else None
     fetched = files.sha256(path) if path and path.is_file() else ""
     start = {"embedded": pretrained.PINNED[pretrained.EMBEDDED], "imagenet": fetched}.get(run.start, "")
     return sha256(f"{spec.model_dump_json()} {start}".encode()).hexdigest()[:12]
@@ -202,10 +209,13 @@ def wanted(asked: argparse.Namespace) -> Iterator[Run]:
             sizes = [size for size in CURVE if size != labelled]
             few = [seed for seed in seeds if seed <= CURVE_SEEDS]
             yield from (Run(task, start, PLAIN, n, seed) for seed in few for n in sizes for start in starts)
-        if "ingredients" in asked.parts and task in STUDIED:
+        if "ingredients" in asked.parts:
             pretrained = [start for start in starts if start not in ("scratch", "cnn")]
             yield from (
-                Run(task, start, name, labelled, seed) for name in INGREDIENTS for seed in seeds for start in pretrained
+                Run(task, start, name, labelled, seed)
+                for name in STUDIED.get(task, [])
+                for seed in seeds
+                for start in pretrained
             )
 
 
@@ -224,9 +234,10 @@ def block(run: Run, count: int) -> MobileNet | CNN:
     if run.start == "scratch":
         thaw = {"layers": "all", "batch_normalization": "trained", "epochs": epochs, "learning_rate": 0.003}
         return MobileNet(**base, epochs=1, copies=0, thaw={**thaw, "warm_up": 3})
-    thaw = {"layers": "all", "epochs": epochs, "learning_rate": 0.0005, "rate_decay": 0.9, "warm_up": 2}
+    thaw = {"layers": "all", "epochs": epochs, "learning_rate": 0.0005, "warm_up": 2, **knobs.get("thaw", {})}
     spec = MobileNet(**base, epochs=20, copies=4, thaw=thaw)
-    return MobileNet(**params.with_knobs(spec, {} if run.variant == PLAIN else INGREDIENTS[run.variant]))
+    known_changes = changes(spec.thaw.epochs, spec.thaw.learning_rate)
+    return MobileNet(**params.with_knobs(spec, {} if run.variant == PLAIN else known_changes[run.variant]))
 
 
 @cache
@@ -319,29 +330,30 @@ def once(run: Run, folder: Path) -> dict:
 
 
 def write_page(found: pd.DataFrame) -> None:
-    """The tables and the plot about the figures."""
+    """The tables of docs/transfer.md, and its plot, from the figures."""
     plain = found[found["variant"] == PLAIN]
-    shipped = plain[[row.labelled == TASKS[row.task].get("labelled", 0) for row in plain.itertuples()]]
-    text = "# What pretrained weights are worth\n\nMade by `make bench-transfer`; all figures: "
-    text += f"`{FIGURES.name}`. Accuracy on the test images, mean over the seeds with 95% t intervals.\n\n{COVERED}\n\n"
-    text += table(shipped, "task") + "\n\n## Gain over scratch, paired by seed\n\n" + gains(shipped, "scratch")
-    text += "\n\n## Gain over the shipped small network, paired by seed\n\n"
-    text += gains(shipped[shipped["task"] == "pictograms"], "cnn")
-    text += "\n\n## By the number of labelled images of each class: digits\n\n"
-    text += table(plain[plain["task"] == "digits"], "labelled") + "\n\n## Seconds of a training\n\n"
-    text += "As they came, beside whatever else the machine had to do: upper bounds.\n\n"
-    phases = ["first_phase_s", "second_phase_s"]
-    text += shipped.groupby(["task", "start", "engine"])[phases].mean().round(0).pipe(markdown)
-    varied = found[found["variant"] != PLAIN]
-    for task in varied["task"].unique():
-        text += (
-            f"\n\n## What each ingredient is worth: {task}\n\nDifference from the block as it is, paired by seed. One "
-            "may choose by validation alone; the test images, asked once of each, tell what a choice was worth.\n\n"
-        )
-        text += ingredients(found[(found["task"] == task) & (found["labelled"] == TASKS[task].get("labelled", 0))])
-    text += "\n\n## Routes to a backbone\n\n" + ROUTED_HOW + markdown(pd.read_csv(ROUTED).set_index("route"))
-    files.write_text(PAGE, text + "\n")
-    draw(plain[plain["task"] == "digits"])
+    asked = pd.Series([TASKS[task].get("labelled", 0) for task in found["task"]], found.index)
+    usual, digits = found[found["labelled"] == asked], plain[plain["task"] == "digits"]
+    shipped = usual[usual["variant"] == PLAIN]
+    seconds = shipped.groupby(["task", "start", "engine"])[["first_phase_s", "second_phase_s"]].mean().round(0)
+    varied = [task for task in TASKS if (found["task"][found["variant"] != PLAIN] == task).any()]
+    parts = {
+        "accuracy": table(shipped, "task"),
+        "above scratch": gains(shipped, "scratch"),
+        "above the small network": gains(shipped[shipped["task"] == "pictograms"], "cnn"),
+        "number of images": table(digits, "labelled"),
+        "ingredients": "\n\n".join(f"{task}:\n\n{ingredients(usual[usual['task'] == task])}" for task in varied),
+        "seconds": markdown(seconds),
+        "routes": markdown(pd.read_csv(ROUTED).set_index("route")),
+    }
+    text = PAGE.read_text(encoding="utf-8")
+    for name, told in parts.items():
+        before, mark, rest = text.partition(f"<!-- transfer.py: {name} -->\n")
+        if not mark:
+            raise ValueError(f"{PAGE.name} has no mark of `{name}`")
+        text = f"{before}{mark}{told}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+    files.write_text(PAGE, text)
+    draw(digits)
 
 
 def table(found: pd.DataFrame, row: str) -> str:
@@ -358,20 +370,20 @@ def gains(found: pd.DataFrame, other: str) -> str:
     if other not in wide:
         return "Not measured."
     above = wide.drop(columns=other).sub(wide[other], axis=0)
-    cells = above.groupby("task").agg(lambda values: interval(values.dropna()) if values.notna().any() else "")
-    return markdown(cells)
+    return markdown(above.groupby("task").agg(interval))
 
 
 def ingredients(found: pd.DataFrame) -> str:
     """What is gained or lost by each change: in validation, and in the test."""
     cells: dict[str, dict[str, str]] = {}
-    for start in [start for start in ("embedded", "imagenet") if start in found["start"].unique()]:
+    measured = set(found["start"][found["variant"] == PLAIN])
+    for start in [start for start in ("embedded", "imagenet") if start in measured]:
         of_start = found[found["start"] == start]
         for name, told in [(name, told) for name, told in TOLD.items() if name in found]:
             wide = of_start.pivot_table(index="seed", columns="variant", values=name)
             column = cells[f"{start}: {told}"] = {PLAIN: interval(wide[PLAIN])}
-            for variant in [variant for variant in INGREDIENTS if variant in wide]:
-                column[variant] = interval((wide[variant] - wide[PLAIN]).dropna())
+            for variant in [variant for variant in changes(1, 1) if variant in wide]:
+                column[variant] = interval(wide[variant] - wide[PLAIN])
     return markdown(pd.DataFrame(cells).rename_axis("change"))
 
 
@@ -385,8 +397,11 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def interval(values: pd.Series) -> str:
-    """Mean and the ends of its 95% t interval over the seeds."""
-    mean = np.mean(values)
+    """Mean and the ends of its 95% t interval over the seeds that were measured; "" where none was."""
+    values = values.dropna()
+    if values.empty:
+        return ""
+    mean = values.mean()
     if len(values) < 2:
         return f"{mean:.3f}"
     half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
