@@ -110,7 +110,7 @@ def changes(epochs: int, rate: float) -> dict[str, dict]:
 
 
 STUDIED = {
-    "digits": [*changes(1, 1)][:-1],
+    "digits": [*changes(1, 1)],
     "photos": ["mixup 0.2", "half as long", "twice as long", "half as long at half the rate, lower layers slower"],
     "fashion": ["half as long, lower layers slower"],
 }

@@ -337,7 +337,9 @@ def test_the_weights_that_ship_have_their_hash(monkeypatch):
     from trainyard.models import pretrained
 
     monkeypatch.setattr(pretrained, "sha256", lambda path: "0" * 64)
-    with pytest.raises(EnvironmentFailed, match="not the weights that ship"):
+    with pytest.raises(
+        EnvironmentFailed, match=r"not the weights that ship \(SHA-256 differs\); install trainyard again"
+    ):
         pretrained.resolve(Backbone(width=0.25, weights="embedded"))
 
 
