@@ -69,7 +69,7 @@ def compilable(core: "keras.Model") -> None:
     import keras
 
     if keras.backend.backend() == "jax":
-        for layer in core._flatten_layers():
+        for layer in layers(core):
             layer.supports_jit = True
 
 
