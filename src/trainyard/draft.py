@@ -44,7 +44,7 @@ MODELS = {
     "batch_size: 16",
     "photos": "family: mobilenet, backbone: {version: v1, width: 0.25, resolution: 128, weights: auto}, "
     "augment: {flip: horizontal, rotate: 0.05, shift: 0.1, zoom: 0.1}, dropout: 0.3, epochs: 20, "
-    "thaw: {layers: 12, epochs: 6, learning_rate: 0.0001}",
+    "thaw: {layers: all, epochs: 16, learning_rate: 0.0005, warm_up: 2}",
     "pictures": "family: cnn, pooling: flatten, dense: [128], dropout: 0.3, augment: {rotate: 0.03, shift: 0.1}, "
     "epochs: 30, early_stopping: {patience: 8}",
 }
