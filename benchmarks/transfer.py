@@ -60,7 +60,8 @@ TASKS: dict[str, dict] = {
         "resolution": 160,
         "batch": 30,
         "seeds": 3,
-        "thaw": {"learning_rate": 0.001},
+        "thaw": {"epochs": 64, "learning_rate": 0.001},
+        "mix": {"kind": "mixup", "alpha": 0.2},
     },
     "fashion": {
         "augment": {"flip": "horizontal", "shift": 0.1, "zoom": 0.1},
@@ -86,7 +87,7 @@ TOLD = {"val_loss": "validation loss", "val_accuracy": "validation accuracy", "a
 
 def changes(epochs: int, rate: float) -> dict[str, dict]:
     """Changes of a block whose second phase has so many epochs at such a rate: one at a time, then some together."""
-    shorter, slower, lower = {"thaw.epochs": epochs // 2}, {"thaw.learning_rate": rate / 2}, {"thaw.rate_decay": 0.9}
+    shorter, lower = {"thaw.epochs": epochs // 2}, {"thaw.rate_decay": 0.9}
     return {
         "no augmented copies": {"copies": 0},
         "no augmentation": {"copies": 0, "augment": {}},
@@ -101,18 +102,20 @@ def changes(epochs: int, rate: float) -> dict[str, dict]:
         "cutmix 1.0": {"mix": {"kind": "cutmix", "alpha": 1.0}},
         "half as long": shorter,
         "twice as long": {"thaw.epochs": 2 * epochs},
-        "half the rate": slower,
+        "half the rate": {"thaw.learning_rate": rate / 2},
         "twice the rate": {"thaw.learning_rate": 2 * rate},
         "last epoch": {"best_epoch": False},
         "half as long, lower layers slower": shorter | lower,
-        "half as long at half the rate, lower layers slower": shorter | slower | lower,
+        "no mixup": {"mix": None},
+        "half as long, no mixup": shorter | {"mix": None},
     }
 
 
 STUDIED = {
-    "digits": [*changes(1, 1)],
-    "photos": ["mixup 0.2", "half as long", "twice as long", "half as long at half the rate, lower layers slower"],
+    "digits": [name for name in changes(1, 1) if "no mixup" not in name],
+    "photos": ["no mixup", "half as long", "half as long, no mixup", "head alone"],
     "fashion": ["half as long, lower layers slower"],
+    "pictograms": ["head alone"],
 }
 """Of which tasks which changes are measured."""
 
@@ -235,7 +238,7 @@ def block(run: Run, count: int) -> MobileNet | CNN:
         thaw = {"layers": "all", "batch_normalization": "trained", "epochs": epochs, "learning_rate": 0.003}
         return MobileNet(**base, epochs=1, copies=0, thaw={**thaw, "warm_up": 3})
     thaw = {"layers": "all", "epochs": epochs, "learning_rate": 0.0005, "warm_up": 2, **knobs.get("thaw", {})}
-    spec = MobileNet(**base, epochs=20, copies=4, thaw=thaw)
+    spec = MobileNet(**base, epochs=20, copies=4, thaw=thaw, mix=knobs.get("mix"))
     known_changes = changes(spec.thaw.epochs, spec.thaw.learning_rate)
     return MobileNet(**params.with_knobs(spec, {} if run.variant == PLAIN else known_changes[run.variant]))
 
