@@ -50,7 +50,7 @@ def told(folder, kind, objective):
     naive, classical = kinds.of(data.spec).compared(data.spec, data)
     sample = evaluation.draws(data.objective, data.test.rows, data.test.target)
     metrics = evaluation.metrics(data.objective, data.test.target, classical.answer, naive, classical, sample)
-    more = {"model": "m", "parameters": 1234, "sha256": "0" * 64, "temperature": None}
+    more = {"model": "m", "parameters": 1234, "sha256": "0" * 64, "temperature": None, "backbone": None}
     about = {**package.about(block(FAMILIES[kind]), data), **more}
     return Told(about, metrics, data)
 
@@ -66,6 +66,15 @@ def test_the_card_of_every_objective_has_all_sections_and_none_is_empty(tmp_path
     assert re.search(r"`build/sample`: [0-9a-f]{64}", page)
     assert "Origin: not told (`datasets.sample.origin` in params.yaml)" in page
     assert ("The calibration error is" in page) == (objective in ("binary", "multiclass"))
+
+
+def test_the_card_says_which_weights_a_model_stands_on(tmp_path):
+    of = told(tmp_path, "images", "binary")
+    assert "Stands on" not in of.card()
+    of.about["backbone"] = {"weights": "imagenet", "version": "v1", "width": 0.25, "sha256": "1" * 64}
+    assert f"- Stands on `imagenet` weights of MobileNet v1, width 0.25: SHA-256 {'1' * 64}\n" in of.card()
+    of.about["backbone"] = {"weights": "mine.keras", "sha256": "1" * 64}
+    assert f"- Stands on `mine.keras` weights: SHA-256 {'1' * 64}\n" in of.card()
 
 
 def test_the_card_says_what_params_say(tmp_path):

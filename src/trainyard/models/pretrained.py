@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import warnings
+import zipfile
 from dataclasses import dataclass
 from importlib.resources import as_file
 from importlib.resources import files as resources
@@ -93,7 +94,8 @@ def own(spec: Backbone) -> "keras.Model":
         loaded = keras.models.load_model(path, compile=False)  # in safe mode: nothing in the file is run
         takes, gives = loaded.input_shape, loaded.output_shape
     except Exception as error:  # noqa: BLE001  # what a file can hold, Keras can stumble over
-        told = str(error).strip().partition("\n")[0][:160]
+        said = str(error).strip().partition("\n")[0].partition(". ")[0]
+        told = said if zipfile.is_zipfile(path) else "no zip archive"
         raise BadInput(f"{path}: no .keras file of Keras' own layers that can be loaded ({told})") from None
     shapes = [(shape[-1] if isinstance(shape, tuple) else None, len(shape)) for shape in (takes, gives)]
     if shapes[0] != (3, 4) or shapes[1][0] is None or shapes[1][1] not in (2, 4):
@@ -211,9 +213,9 @@ def _from_file(spec: Backbone, path: Path) -> "keras.Model":
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves random
             loaded = network(spec, (224, 224, 3), str(path))
-    except Exception as error:  # noqa: BLE001  # what somebody else made can fail in any way
+    except Exception:  # noqa: BLE001  # what somebody else made can fail in any way, and Keras tells of its own insides
         fit = f"weights of MobileNet {spec.version}, width {spec.width}, without its top"
-        raise BadInput(f"{path}: expected {fit} ({' '.join(str(error).split())[:160]})") from None
+        raise BadInput(f"{path}: expected {fit}; it holds others, or none that can be read") from None
     finite(loaded, path)
     return loaded
 
