@@ -75,13 +75,14 @@ def test_a_file_answers_as_its_model(data, family, kind, objective, to, tmp_path
     if to != "litert-int8":
         assert found.difference < 1e-4
         return
-    if family != "mobilenet":  # so narrow a one loses itself in int8 over such statistics, and the verb would refuse it
-        assert found.apart < 0.5  # a file that always gives the mean has 1
     if kind == "images":
         (tmp_path / "floats").mkdir()
         floats = exporting.written("litert", model, about, tmp_path / "floats").path
         saves = floats.stat().st_size - (tmp_path / floats.name).stat().st_size
         assert saves > 2 * model.count_params(), "half of what weights are in floats, at least"
+    if family == "mobilenet" and found.apart >= 0.5:
+        pytest.xfail("the embedded weights do not survive int8, and the verb refuses them: docs/export.md")
+    assert found.apart < 0.5  # a file that always gives the mean has 1
 
 
 @pytest.mark.slow
