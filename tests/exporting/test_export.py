@@ -355,4 +355,5 @@ def test_the_page_tells_of_every_pair():
         assert f"| `{family}` | `{to}` | {why} |" in page
     for name, spec in params.load(PROJECT / "params.yaml").models.items():
         for to in exporting.FORMATS:
-            assert (f"| {name} | {to} |" in page) == ((spec.family, to) not in exporting.CANNOT)
+            told = (f"| {name} | {to} |" in page) + (f"\nRefused: {name} as {to}: " in page)
+            assert told == ((spec.family, to) not in exporting.CANNOT), "by a row, or by why it was refused"
