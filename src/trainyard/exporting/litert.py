@@ -16,6 +16,7 @@ SIGNATURE = "serving_default"
 BIASED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """Operations whose third input is a bias, or -1."""
 WHOLE = (np.iinfo(np.int32).min, np.iinfo(np.int32).max)
+"""What a bias can be."""
 
 
 def convert(graph: Graph, path: Path) -> None:
